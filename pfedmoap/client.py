@@ -1,0 +1,156 @@
+"""The local update of a cohort of clients (algorithm 1, ClientUpdate).
+
+One client or a hundred, the same code: every trained tensor has a leading `clients` axis, and the loss is the sum over
+clients of each one's own, so that each client's gradient is its own.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pfedmoap.methods.base import Context, Method
+from pfedmoap.randomness import generator
+from pfedmoap.server import Tensors
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a client trains: epochs, batch size, SGD and its schedule ("constant" or "cosine" over the epochs)."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str = "constant"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a cohort's local update, clients with more steps first.
+
+    Attributes:
+        images: (clients, steps, B) int64 rows of the training features.
+        views: (clients, steps) int64, which augmented view of them.
+        rates: (clients, steps) float, the schedule's factor on the learning rates.
+        present: (clients, B) bool; False is padding (a client with fewer images than B has one smaller batch).
+        steps: steps of each client; descending.
+    """
+
+    images: Tensor
+    views: Tensor
+    rates: Tensor
+    present: Tensor
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cohort after its local update: final tensors, momentum buffers, and each client's mean training loss."""
+
+    tensors: Tensors
+    momentum: Tensors
+    losses: Tensor
+
+
+def count_steps(images: int, recipe: Recipe) -> int:
+    """Steps of one local update; the last incomplete batch is dropped when there are enough images for a full one."""
+    return recipe.epochs * max(1, images // recipe.batch_size)
+
+
+def draw_batches(
+    clients: Sequence[int],
+    shards: Sequence[np.ndarray],
+    recipe: Recipe,
+    *,
+    seed: int,
+    round: int,
+    past_epochs: Sequence[int],
+    views: int,
+    total_epochs: int | None = None,
+) -> Batches:
+    """Shuffles every client's images for every epoch, from (seed, round, client, epoch) alone.
+
+    Args:
+        clients: ids, in descending order of steps.
+        shards: each client's rows of the training features.
+        past_epochs: local epochs that each client has behind it; they choose the augmented view.
+        views: V; the view of an epoch is its running number modulo V.
+        total_epochs: length of the schedule where it goes on over the rounds; None: it restarts in every round.
+    """
+    steps = [count_steps(len(shard), recipe) for shard in shards]
+    width = min(recipe.batch_size, max(map(len, shards)))
+    images = np.zeros((len(clients), max(steps), width), dtype=np.int64)
+    epochs = np.zeros((len(clients), max(steps)), dtype=np.int64)  # running epoch of every step
+    present = np.zeros((len(clients), width), dtype=bool)
+    for row, (client, shard) in enumerate(zip(clients, shards, strict=True)):
+        size = min(recipe.batch_size, len(shard))
+        per_epoch = len(shard) // size
+        present[row, :size] = True
+        for epoch in range(recipe.epochs):
+            order = generator(seed, "batches", round, client, epoch).permutation(shard)[: per_epoch * size]
+            at = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            images[row, at, :size] = order.reshape(per_epoch, size)
+            epochs[row, at] = past_epochs[row] + epoch
+    in_schedule = epochs if total_epochs else epochs - np.array(past_epochs)[:, None]
+    rates = np.ones(epochs.shape)
+    if recipe.schedule == "cosine":
+        rates = (1 + np.cos(math.pi * in_schedule / (total_epochs or recipe.epochs))) / 2
+    return Batches(
+        torch.from_numpy(images), torch.from_numpy(epochs % views), torch.from_numpy(rates).float(),
+        torch.from_numpy(present), tuple(steps))
+
+
+def local_update(
+    method: Method,
+    start: Tensors,
+    fixed: Tensors,
+    batches: Batches,
+    features: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    context: Context,
+    momentum: Tensors | None = None,
+) -> Trained:
+    """Trains a cohort: E epochs of SGD from each client's own start.
+
+    Clients that have run out of batches leave the cohort: nothing of theirs moves any more, neither by momentum nor
+    by weight decay.
+
+    Args:
+        start: trained tensors, each (clients, ...); not modified.
+        fixed: the method's frozen tensors, each (clients, ...).
+        features: (V, n, d) image features of the training split; labels: (n,).
+        momentum: buffers to go on from; None: a fresh optimiser.
+    """
+    device = labels.device
+    images, views, present = batches.images.to(device), batches.views.to(device), batches.present.to(device)
+    rates = batches.rates.to(device)
+    tensors = {name: tensor.clone() for name, tensor in start.items()}
+    fresh = momentum is None
+    momentum = {name: (torch.zeros_like(start[name]) if fresh else momentum[name].clone()) for name in start}
+    losses = torch.zeros(len(batches.steps), device=device)  # (clients,)
+    for step in range(max(batches.steps)):
+        active = sum(steps > step for steps in batches.steps)
+        model = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
+        rows = images[:active, step]  # (active, B)
+        loss = method.loss(
+            model, {name: tensor[:active] for name, tensor in fixed.items()},
+            features[views[:active, step, None], rows], labels[rows], present[:active], context)  # (active,)
+        gradients = torch.autograd.grad(loss.sum(), list(model.values()))
+        losses[:active] += loss.detach()
+        for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+            rate = rates[:active, step] * method.learning_rate(name, recipe.lr)
+            _sgd_step(tensor[:active], momentum[name][:active], gradient, rate, recipe)
+    return Trained(tensors, momentum, losses / torch.tensor(batches.steps, device=device))
+
+
+def _sgd_step(tensor: Tensor, buffer: Tensor, gradient: Tensor, rate: Tensor, recipe: Recipe) -> None:
+    """torch.optim.SGD's step in place, with a learning rate per client: (clients, ...), rate (clients,)."""
+    gradient = gradient.add(tensor, alpha=recipe.weight_decay)
+    buffer.mul_(recipe.momentum).add_(gradient)  # a zero buffer makes the first step torch's
+    tensor.sub_(rate.view(-1, *[1] * (tensor.dim() - 1)) * buffer)

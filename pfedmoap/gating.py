@@ -1,0 +1,85 @@
+"""The attention gate that mixes prompt experts (paper section 3.3, equation 11).
+
+All functions take a leading `clients` axis: every client has its own gate.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pfedmoap.errors import UserError
+from pfedmoap.randomness import generator
+
+PROJECTIONS = ("query", "key", "value", "output")
+
+
+def pool(features: Tensor, d_gating: int, pooling: str = "stride") -> Tensor:
+    """Reduces features to the gate's width: (..., d) -> (..., d_gating).
+
+    Args:
+        pooling: "stride" keeps every (d / d_gating)-th entry (released code); "average" averages neighbours.
+    """
+    ratio = features.shape[-1] // d_gating
+    if features.shape[-1] != ratio * d_gating:
+        raise UserError(f"d_gating {d_gating} does not divide the CLIP's feature width {features.shape[-1]}.")
+    if pooling == "stride":
+        return features[..., ::ratio]
+    return features.unflatten(-1, (d_gating, ratio)).mean(-1)
+
+
+def initial_gate(d_gating: int, seed: int, client: int) -> dict[str, Tensor]:
+    """A client's untrained gate: four linear maps initialised as `torch.nn.Linear` is, from (seed, client).
+
+    Returns:
+        {"gate.query.weight": (d_gating, d_gating), "gate.query.bias": (d_gating,), ... key, value, output}.
+    """
+    rng, bound = generator(seed, "gate", client), d_gating**-0.5
+    gate = {}
+    for name in PROJECTIONS:
+        for part, shape in (("weight", (d_gating, d_gating)), ("bias", (d_gating,))):
+            gate[f"gate.{name}.{part}"] = torch.from_numpy(rng.uniform(-bound, bound, shape)).float()
+    return gate
+
+
+def attend(
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Multi-head attention of images over experts, one class at a time (equation 11).
+
+    Args:
+        gate: as `initial_gate`, with a leading clients axis.
+        queries: (clients, B, g) pooled image features.
+        experts: (clients, J, C, g) pooled text features of the local expert and the non-local ones, in any order.
+        present: (clients, J) bool; False marks the padding of clients that hold fewer experts.
+        heads: number of heads; g must be a multiple.
+        scale: factor on the scores (10 in the released code; "scaled dot product" would be (g / heads) ** -0.5).
+
+    Returns:
+        The enhanced text features T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, J).
+    """
+    q = _linear(gate, "query", queries).unflatten(-1, (heads, -1))  # (clients, B, h, g/h)
+    k = _linear(gate, "key", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
+    v = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
+    scores = scale * torch.einsum("nbhw,njchw->nbchj", q, k)  # (clients, B, C, h, J)
+    scores = scores.masked_fill(~present[:, None, None, None], float("-inf"))
+    weights = scores.softmax(-1)
+    mixed = torch.einsum("nbchj,njchw->nbchw", weights, v).flatten(-2)  # (clients, B, C, g)
+    return _linear(gate, "output", mixed), weights
+
+
+def similarity(queries: Tensor, enhanced: Tensor, kind: str = "dot") -> Tensor:
+    """sim(I, T_MoE) of equation 10: (clients, B, g), (clients, B, C, g) -> (clients, B, C).
+
+    Args:
+        kind: "dot" is the raw dot product (released code), "cosine" normalises both sides (the paper's example).
+    """
+    if kind == "cosine":
+        queries, enhanced = F.normalize(queries, dim=-1), F.normalize(enhanced, dim=-1)
+    return torch.einsum("nbg,nbcg->nbc", queries, enhanced)
+
+
+def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:
+    """Every client's own linear map: (clients, ..., g) -> (clients, ..., g)."""
+    weight, bias = gate[f"gate.{name}.weight"], gate[f"gate.{name}.bias"]  # (clients, g, g), (clients, g)
+    flat = inputs.flatten(1, -2)  # (clients, rows, g)
+    return torch.baddbmm(bias[:, None], flat, weight.transpose(1, 2)).view(*inputs.shape[:-1], -1)

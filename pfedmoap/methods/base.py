@@ -1,0 +1,112 @@
+"""What a method is: a small object that says what is shared, what stays, and how a client learns.
+
+The round loop and the cohort trainer know these verbs and no method by name. Tensors travel in dictionaries by name.
+Verbs for one client see single tensors; verbs for a cohort see tensors with a leading `clients` axis.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pfedmoap.prompts import TextFeatures
+from pfedmoap.server import Server, Tensors, weighted_average
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every client and the server know: the frozen CLIP's side and the run's seed.
+
+    Attributes:
+        text: prompts (..., m, e) -> text features (..., C, d).
+        handwritten: (C, d) features of "a photo of a {name}.".
+        logit_scale: s.
+        initial_prompt: (m, e), everyone's start.
+        seed: the run's seed.
+    """
+
+    text: TextFeatures
+    handwritten: Tensor
+    logit_scale: float
+    initial_prompt: Tensor
+    seed: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of all methods. The defaults are PromptFL: one shared prompt, averaged, tested as it is.
+
+    A subclass sets `name` and `title`, adds its settings as dataclass fields, and overrides what differs.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    everyone: ClassVar[bool] = False  # all clients train in every round, whatever the participation
+    keeps_optimizer: ClassVar[bool] = False  # momentum and schedule go on over the rounds, on the client
+
+    # --- on the server
+
+    def initial_shared(self, context: Context) -> Tensors:
+        """The global tensors before round 1."""
+        return {"prompt": context.initial_prompt}
+
+    def download(self, server: Server, client: int) -> Tensors:
+        """What the server sends to one client; nothing else reaches it."""
+        return dict(server.shared)
+
+    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
+        """Takes in a round's uploads at once. By default every shared tensor becomes the average by n_i (eq. 6)."""
+        for name in server.shared:
+            server.shared[name] = weighted_average({i: upload[name] for i, upload in uploads.items()}, sizes)
+
+    # --- on one client
+
+    def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
+        """The tensors that the client trains, as they are before the first step."""
+        return dict(download)
+
+    def tested(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
+        """The model that the client is tested with, given what it would download now. By default `start`'s."""
+        return self.start(download, personal, client, context)
+
+    def upload(self, trained: Tensors) -> Tensors:
+        """What the client sends back. By default everything it trained."""
+        return trained
+
+    def keep(self, trained: Tensors) -> Tensors:
+        """What stays on the client until its next participation. By default nothing."""
+        return {}
+
+    # --- on a cohort
+
+    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context) -> Tensors:
+        """Tensors that the logits need and no step changes, with a leading clients axis."""
+        return {}
+
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+        """Class scores. images (clients, B, d) -> (clients, B, C). By default s times the cosine (equation 3)."""
+        return context.logit_scale * images @ context.text(model["prompt"]).transpose(1, 2)
+
+    def loss(
+        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
+    ) -> Tensor:
+        """Each client's loss: (clients,). By default the mean cross-entropy over all C classes.
+
+        Args:
+            images: (clients, B, d); labels: (clients, B); present: (clients, B) bool, False for padding.
+        """
+        logits = self.logits(model, fixed, images, context)  # (clients, B, C)
+        return mean_cross_entropy(logits, labels, present)
+
+    def learning_rate(self, name: str, lr: float) -> float:
+        """The learning rate of a trained tensor, given the experiment's."""
+        return lr
+
+
+def mean_cross_entropy(logits: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    """Mean over each client's images: (clients, B, C), (clients, B), (clients, B) -> (clients,)."""
+    per_image = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+    return torch.where(present, per_image, 0).sum(1) / present.sum(1)

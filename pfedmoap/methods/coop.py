@@ -1,0 +1,36 @@
+"""CoOp: every client learns its own prompt alone (Zhou et al. 2022b)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pfedmoap.methods.base import Context, Method
+from pfedmoap.server import Server, Tensors
+
+
+@dataclass(frozen=True)
+class CoOp(Method):
+    """Shared: nothing. Personal: the prompt and its optimiser, which goes on over the rounds (SPEC 3).
+
+    All clients train in every round; a "round" only says when they are tested.
+    """
+
+    name: ClassVar[str] = "coop"
+    title: ClassVar[str] = "CoOp"
+    everyone: ClassVar[bool] = True
+    keeps_optimizer: ClassVar[bool] = True
+
+    def initial_shared(self, context: Context) -> Tensors:
+        return {}
+
+    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
+        pass
+
+    def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
+        return {"prompt": personal.get("prompt", context.initial_prompt)}
+
+    def upload(self, trained: Tensors) -> Tensors:
+        return {}
+
+    def keep(self, trained: Tensors) -> Tensors:
+        return trained

@@ -1,0 +1,280 @@
+"""Learned prompts -> text features, exactly, with the prefix shared by all classes (SPEC 1).
+
+A class reads `[SOS] p_1 .. p_m name . [EOT]`. Attention is causal, so `[SOS] p_1 .. p_m` has the same hidden states
+for every class and what follows EOT never matters. Each prompt's prefix is encoded once, and each class adds only its
+suffix (name, ".", EOT). All tokens of a prompt are packed in one row: linear layers see no padding, only attention
+looks at the suffixes through a padded view, and the last block computes nothing but the EOT tokens.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pfedmoap.clip import Clip
+from pfedmoap.errors import UserError
+from pfedmoap.randomness import generator
+
+QUICK_GELU_SLOPE = 1.702
+
+
+def initial_prompt(context_tokens: int, token_width: int, seed: int) -> Tensor:
+    """The prompt that every client starts from: (m, e), drawn once from N(0, 0.02^2)."""
+    draw = generator(seed, "prompt").standard_normal((context_tokens, token_width))
+    return torch.from_numpy(draw).float() * 0.02
+
+
+class Block(NamedTuple):
+    """One transformer block's weights; QuickGELU's slope is folded into the MLP so that SiLU computes it."""
+
+    norm1: tuple[Tensor, Tensor]
+    qkv: tuple[Tensor, Tensor]
+    out: tuple[Tensor, Tensor]
+    norm2: tuple[Tensor, Tensor]
+    up: tuple[Tensor, Tensor]
+    down: tuple[Tensor, Tensor]
+
+
+class Layout:
+    """Where the suffix tokens of all classes stand in the packed row and in the padded view.
+
+    Attributes:
+        longest: L, the length of the longest suffix.
+        pad: (C*L,) packed index of every padded slot; padding slots name token 0.
+        empty: the padding slots.
+        pack: (S,) padded index of every packed token.
+        offsets: (S,) position of every packed token within its suffix.
+        eot, eot_slot: (C,) packed index of each class's EOT, and its place in the padded view.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device):
+        sizes = torch.tensor(lengths)  # (C,)
+        self.longest = int(sizes.max())
+        slots = torch.arange(self.longest)
+        real = slots < sizes[:, None]  # (C, L)
+        starts = sizes.cumsum(0) - sizes
+        self.pad = (starts[:, None] + slots).where(real, 0).flatten().to(device)
+        self.empty = (~real).flatten().nonzero().flatten().to(device)
+        self.pack = real.flatten().nonzero().flatten().to(device)
+        self.offsets = slots.expand_as(real)[real].to(device)
+        self.eot, self.eot_slot = (starts + sizes - 1).to(device), (sizes - 1).to(device)
+
+    def gather_padded(self, packed: Tensor) -> Tensor:
+        """(P, S, w) -> (P, C*L, w), zero where there is no token."""
+        return packed.index_select(1, self.pad).index_fill_(1, self.empty, 0)
+
+
+class PromptEncoder:
+    """Text features of any number of prompts for one list of classes.
+
+    Args:
+        clip: the frozen CLIP.
+        class_names: prompt-ready names, in label order.
+
+    Raises:
+        UserError: an empty name.
+    """
+
+    def __init__(self, clip: Clip, class_names: Sequence[str]):
+        self.clip, self.class_names = clip, tuple(class_names)
+        model, device = clip.model, clip.device
+        suffixes = [_suffix_tokens(clip, name) for name in class_names]
+        self._layout = Layout([len(suffix) for suffix in suffixes], device)
+        tokens = torch.tensor([token for suffix in suffixes for token in suffix], device=device)
+        self._suffix = model.token_embedding(tokens).detach()  # (S, e)
+        start_of_text = torch.tensor([clip.tokenizer.sot_token_id], device=device)
+        self._start = model.token_embedding(start_of_text).detach()  # (1, e)
+        self._blocks = [_block_weights(block, clip.quick_gelu) for block in model.transformer.resblocks]
+        self._heads = model.transformer.resblocks[0].attn.num_heads
+        self._activation = F.silu if clip.quick_gelu else F.gelu
+
+    def __call__(self, prompts: Tensor) -> Tensor:
+        """Normalised text features t_c(p), differentiable with respect to the prompts.
+
+        Args:
+            prompts: (P, m, e), fp32.
+
+        Returns:
+            (P, C, d), fp32.
+
+        Raises:
+            UserError: a class name that does not fit behind m context tokens.
+        """
+        self.check_length(prompts.shape[1])
+        x = self._embed(prompts)  # (P, n+S, e), n = 1+m
+        prefix = prompts.shape[1] + 1
+        visible = self._visible(prefix)
+        for block in self._blocks[:-1]:
+            x = x + self._attention(x, block, prefix, visible)
+            x = x + self._mlp(x, block)
+        x = x[:, prefix + self._layout.eot] + self._eot_attention(x, self._blocks[-1], prefix, visible)  # (P, C, e)
+        x = x + self._mlp(x, self._blocks[-1])
+        model = self.clip.model
+        features = _norm(x, (model.ln_final.weight, model.ln_final.bias)) @ model.text_projection
+        return F.normalize(features.float(), dim=-1)
+
+    def bytes_per_prompt(self, context_tokens: int = 16) -> int:
+        """A generous estimate of the memory that one prompt takes in a training step."""
+        classes, longest = len(self.class_names), self._layout.longest
+        prefix, packed = 1 + context_tokens, len(self._layout.pack)
+        rows = 10 * (prefix + packed) + 2 * classes * (prefix + 2 * longest)  # of width e, kept per block for backward
+        return 2 * len(self._blocks) * rows * self._suffix.shape[1] * self._suffix.element_size()
+
+    def check_length(self, context_tokens: int) -> None:
+        room = self.clip.context_length - 1 - context_tokens
+        if self._layout.longest > room:
+            name = max(self.class_names, key=lambda name: len(_suffix_tokens(self.clip, name)))
+            raise UserError(f"The class name {name!r} needs {self._layout.longest} tokens with '.' and EOT, but {self.clip.name} "
+                            f"has room for {room} behind {context_tokens} context tokens: shorten the name or use "
+                            f"fewer context tokens.")
+
+    def _embed(self, prompts: Tensor) -> Tensor:
+        count, positions = len(prompts), self.clip.model.positional_embedding
+        prefix = prompts.shape[1] + 1
+        start = self._start.expand(count, -1, -1)
+        head = torch.cat([start, prompts.to(self.clip.dtype)], dim=1) + positions[:prefix]  # (P, n, e)
+        tail = (self._suffix + positions[prefix + self._layout.offsets]).expand(count, -1, -1)  # (P, S, e)
+        return torch.cat([head, tail], dim=1)
+
+    def _visible(self, prefix: int) -> Tensor:
+        """(L, n+L) bool: a suffix token sees the whole prefix and its own past; padding is never an output."""
+        causal = torch.ones(self._layout.longest, self._layout.longest, dtype=torch.bool, device=self.clip.device).tril()
+        return F.pad(causal, (prefix, 0), value=True)
+
+    def _attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
+        count, classes = len(x), len(self.class_names)
+        qkv = F.linear(_norm(x, block.norm1), *block.qkv)  # (P, n+S, 3e)
+        head, tail = qkv.split([prefix, qkv.shape[1] - prefix], dim=1)
+        head_q, head_k, head_v = self._split(head)  # (P, h, n, e/h)
+        head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
+        tail = _Pad.apply(tail, self._layout)  # (P, C*L, 3e)
+        q, k, v = self._split(tail.reshape(count * classes, self._layout.longest, -1))  # (P*C, h, L, e/h)
+        k = torch.cat([self._per_class(head_k), k], dim=2)  # (P*C, h, n+L, e/h)
+        v = torch.cat([self._per_class(head_v), v], dim=2)
+        tail_out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        tail_out = tail_out.transpose(1, 2).reshape(count, classes * self._layout.longest, -1)
+        tail_out = _Pack.apply(tail_out, self._layout)  # (P, S, e)
+        joined = torch.cat([head_out.transpose(1, 2).flatten(2), tail_out], dim=1)  # (P, n+S, e)
+        return F.linear(joined, *block.out)
+
+    def _eot_attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
+        """The same, for the EOT queries only: (P, n+S, e) -> (P, C, e)."""
+        count, classes, width = len(x), len(self.class_names), x.shape[-1]
+        normed = _norm(x, block.norm1)
+        weight, bias = block.qkv
+        q = F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width])  # (P, C, e)
+        q = q.view(count * classes, 1, self._heads, -1).transpose(1, 2)  # (P*C, h, 1, e/h)
+        kv = F.linear(normed, weight[width:], bias[width:])  # (P, n+S, 2e)
+        head, tail = kv.split([prefix, kv.shape[1] - prefix], dim=1)
+        head_k, head_v = self._split(head, 2)
+        k, v = self._split(_Pad.apply(tail, self._layout).reshape(count * classes, self._layout.longest, -1), 2)
+        k = torch.cat([self._per_class(head_k), k], dim=2)  # (P*C, h, n+L, e/h)
+        v = torch.cat([self._per_class(head_v), v], dim=2)
+        mask = visible[self._layout.eot_slot].repeat(count, 1)[:, None, None]  # (P*C, 1, 1, n+L)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (P*C, h, 1, e/h)
+        return F.linear(out.reshape(count, classes, width), *block.out)
+
+    def _split(self, x: Tensor, parts: int = 3) -> tuple[Tensor, ...]:
+        """(N, T, parts*e) -> parts tensors (N, h, T, e/h)."""
+        return x.unflatten(-1, (parts, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _per_class(self, x: Tensor) -> Tensor:
+        """The prefix's keys or values, seen from every class: (P, h, n, e/h) -> (P*C, h, n, e/h)."""
+        return x[:, None].expand(-1, len(self.class_names), -1, -1, -1).flatten(0, 1)
+
+    def _mlp(self, x: Tensor, block: Block) -> Tensor:
+        hidden = F.linear(_norm(x, block.norm2), *block.up)  # (P, n+S, 4e)
+        return F.linear(self._activation(hidden), *block.down)
+
+
+class TextFeatures:
+    """Text features with a memory: prompts that need no gradient are encoded once per distinct content.
+
+    The pool's prompts are lent to many clients and tested again after the round; each is encoded once (SPEC 3).
+
+    Args:
+        encoder: encodes what is new.
+        memory_bytes: bound on the remembered features; the least recently used go first.
+        chunk: prompts encoded at a time.
+    """
+
+    def __init__(self, encoder: PromptEncoder, memory_bytes: int = 2**30, chunk: int = 16):
+        self.encoder, self.memory_bytes, self.chunk = encoder, memory_bytes, chunk
+        self._memory: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def __call__(self, prompts: Tensor) -> Tensor:
+        """(..., m, e) -> (..., C, d), normalised; differentiable if the prompts require a gradient."""
+        flat = prompts.flatten(0, -3)  # (P, m, e)
+        features = self.encoder(flat) if flat.requires_grad else self._remembered(flat)
+        return features.unflatten(0, prompts.shape[:-2])
+
+    def _remembered(self, prompts: Tensor) -> Tensor:
+        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in prompts.cpu().numpy()]
+        found = {key: self._memory[key] for key in keys if key in self._memory}
+        new = {key: index for index, key in enumerate(keys) if key not in found}
+        indices = list(new.values())
+        with torch.no_grad():
+            for part in (indices[at : at + self.chunk] for at in range(0, len(indices), self.chunk)):
+                found |= zip((keys[index] for index in part), self.encoder(prompts[part]), strict=True)
+        for key, features in found.items():
+            self._memory[key] = features
+            self._memory.move_to_end(key)
+        while self._memory and sum(row.nbytes for row in self._memory.values()) > self.memory_bytes:
+            self._memory.popitem(last=False)
+        return torch.stack([found[key] for key in keys])
+
+
+class _Pad(torch.autograd.Function):
+    """Packed tokens -> padded view; the gradient is the gather back, far cheaper than autograd's scatter-add."""
+
+    @staticmethod
+    def forward(ctx, packed: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return layout.gather_padded(packed)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad.index_select(1, ctx.layout.pack), None
+
+
+class _Pack(torch.autograd.Function):
+    """Padded view -> packed tokens; padding slots get no gradient."""
+
+    @staticmethod
+    def forward(ctx, padded: Tensor, layout: Layout) -> Tensor:
+        ctx.layout = layout
+        return padded.index_select(1, layout.pack)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return ctx.layout.gather_padded(grad), None
+
+
+def _suffix_tokens(clip: Clip, name: str) -> list[int]:
+    """Tokens of "name . [EOT]", however long."""
+    if not name.strip():
+        raise UserError("A class has an empty name; every class needs a name that its prompt can end with.")
+    start, end = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
+    tokens = clip.tokenizer([f"{name}."], context_length=8 + 4 * len(name))[0].tolist()
+    return tokens[tokens.index(start) + 1 : tokens.index(end) + 1]
+
+
+def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], *affine)
+
+
+def _block_weights(block, quick_gelu: bool) -> Block:
+    attention, mlp = block.attn, block.mlp
+    slope = QUICK_GELU_SLOPE if quick_gelu else 1.0
+    return Block(
+        norm1=(block.ln_1.weight, block.ln_1.bias),
+        qkv=(attention.in_proj_weight, attention.in_proj_bias),
+        out=(attention.out_proj.weight, attention.out_proj.bias),
+        norm2=(block.ln_2.weight, block.ln_2.bias),
+        up=(mlp.c_fc.weight * slope, mlp.c_fc.bias * slope),
+        down=(mlp.c_proj.weight / slope, mlp.c_proj.bias),
+    )

@@ -1,0 +1,320 @@
+"""From an experiment to its record: one run, resumable, or many on all cores."""
+
+import multiprocessing
+import os
+import platform
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from pfedmoap import clip as clips
+from pfedmoap.data import catalog
+from pfedmoap.data.features import image_features
+from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data.partition import Partition, partition
+from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.experiment import Experiment
+from pfedmoap.federation import FederatedData, Federation, Plan, Round
+from pfedmoap.methods import Context
+from pfedmoap.paths import cache_dir
+from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
+from pfedmoap.store import Record, Store
+
+PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where experiments run; nothing in here changes a result.
+
+    Attributes:
+        data_root: folder of the data sets that are read from disk.
+        cache: folder of cached image features; None: `paths.cache_dir()`.
+        device: "cpu", "cuda", ...
+    """
+
+    data_root: str | None = None
+    cache: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with everything it needs, ready for its first round."""
+
+    experiment: Experiment
+    imageset: ImageSet
+    partition: Partition
+    clip: clips.Clip
+    federation: Federation
+
+
+def prepare(experiment: Experiment, place: Place = Place(), progress: bool = False) -> Prepared:
+    """Loads data, CLIP and image features, and sets up the federation.
+
+    Raises:
+        UserError: data or weights are missing or do not fit; nothing has been trained.
+    """
+    imageset = catalog.load(experiment.dataset, place.data_root)
+    shares = partition(
+        imageset, experiment.partition, clients=experiment.clients, seed=experiment.seed, shots=experiment.shots,
+        alpha=experiment.alpha)
+    clip = clips.load(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
+    data = _federated_data(experiment, imageset, shares, clip, place, progress)
+    encoder = PromptEncoder(clip, imageset.class_names)
+    context = Context(
+        text=TextFeatures(encoder),
+        handwritten=clip.encode_texts([f"a photo of a {name}." for name in imageset.class_names]),
+        logit_scale=clip.logit_scale,
+        initial_prompt=initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed),
+        seed=experiment.seed)
+    encoder.check_length(experiment.context_tokens)
+    plan = Plan(experiment.rounds, experiment.participation, experiment.recipe, _cohort_bytes(place.device))
+    return Prepared(experiment, imageset, shares, clip, Federation(experiment.method, plan, data, context))
+
+
+def run(
+    experiment: Experiment,
+    place: Place = Place(),
+    *,
+    store: Store | None = None,
+    progress: bool = True,
+    on_round: Callable[[Round], None] | None = None,
+) -> Record:
+    """Runs one experiment, or returns its record from the store; an interrupted run goes on where it stopped.
+
+    Args:
+        store: where the record goes, with a checkpoint after every round; None: nowhere.
+        progress: a progress bar on standard error.
+        on_round: called after every round.
+
+    Returns:
+        The record: config, per-round per-client accuracies (0 to 1), losses, bytes and seconds, versions, fingerprints.
+    """
+    if store is None:
+        return _run(experiment, place, None, progress, on_round)
+    with store.claim(experiment, wait=True):
+        return store.get(experiment) or _run(experiment, place, store, progress, on_round)
+
+
+def run_all(
+    experiments: Iterable[Experiment],
+    place: Place = Place(),
+    *,
+    store: Store,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Runs what the store lacks, one process per core with one torch thread each.
+
+    Several torch threads on cores that are shared are far slower than one, so runs are what is done in parallel.
+    Whatever is finished stays finished: a kill or Ctrl-C loses at most the rounds in progress. Several processes may
+    call this on the same store at once.
+
+    Args:
+        jobs: processes; None: one per core; 1: in this process.
+
+    Returns:
+        One row per experiment, in their order (`frame`).
+
+    Raises:
+        PfedmoapError: a run failed; the others are done and stored all the same.
+    """
+    experiments = list(dict.fromkeys(experiments))
+    missing = [experiment for experiment in experiments if store.get(experiment) is None]
+    jobs = min(jobs or len(os.sched_getaffinity(0)), max(len(missing), 1))
+    title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
+    with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
+        tasks = [(experiment, place, str(store.folder)) for experiment in missing]
+        failed = _in_turn(tasks, bar) if jobs == 1 else _in_processes(tasks, jobs, bar)
+    if failed:
+        lines = [f"{experiment.label}: {error}" for experiment, error in failed]
+        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: " + "; ".join(lines))
+    return frame([store.get(experiment) for experiment in experiments])
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per record: the experiment's settings, the method's as `method.<setting>`, and the results in percent."""
+    rows = []
+    for record in records:
+        settings = dict(record["experiment"])
+        method = settings.pop("method")
+        row = settings | {"method": method["name"]} | {f"method.{k}": v for k, v in method.items() if k != "name"}
+        last = np.array(record["rounds"][-1]["accuracies"])
+        row |= {"accuracy": 100 * record["accuracy"], "accuracy_last5": 100 * record["accuracy_last5"],
+                "worst_client": 100 * last.min(), "seconds": record["seconds"]["total"], "key": record["key"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _federated_data(
+    experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool
+) -> FederatedData:
+    """Features of the images that are used, renumbered so that no others are held in memory."""
+    folder = Path(place.cache or cache_dir())
+    arrays, rows = {}, {}
+    for split, owned, views in (("train", shares.train, experiment.views), ("test", shares.test, 0)):
+        used = np.unique(np.concatenate(owned))
+        table = image_features(clip, imageset, split, views, cache_dir=folder, seed=experiment.seed, indices=used,
+                               progress=progress)
+        table = table if imageset.augment else table[:1]  # without augmentation all views are the same
+        arrays[split] = torch.from_numpy(table[:, used]).to(place.device)  # (V, n, d)
+        labels = torch.from_numpy(getattr(imageset, split).labels[used]).to(place.device)
+        rows[split] = labels, [np.searchsorted(used, own) for own in owned]
+    return FederatedData(arrays["train"], rows["train"][0], arrays["test"][0], rows["test"][0],
+                         rows["train"][1], rows["test"][1])
+
+
+def _cohort_bytes(device: str) -> int:
+    """Memory for a cohort's training step: 2 GiB in main memory, half of what is free on a GPU."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else 2 * 2**30
+
+
+def _run(experiment, place, store, progress, on_round) -> Record:
+    started = time.perf_counter()
+    prepared = prepare(experiment, place, progress)
+    ready = time.perf_counter()
+    federation = prepared.federation
+    if store and (checkpoint := store.load_checkpoint(experiment)):
+        _resume(prepared, *checkpoint)
+    title = f"{experiment.method.title} on {experiment.dataset}, seed {experiment.seed}"
+    with tqdm(total=experiment.rounds, initial=len(federation.history), desc=title, unit="round",
+              disable=not progress) as bar:
+        for result in federation.rounds():
+            bar.update()
+            bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %")
+            if on_round:
+                on_round(result)
+            if store and result.number < experiment.rounds:
+                tensors, state = federation.snapshot()
+                store.save_checkpoint(experiment, tensors, state | _identity(prepared))
+    seconds = {"prepare": ready - started, "total": time.perf_counter() - started}
+    record = _record(prepared, seconds)
+    if store:
+        store.put(experiment, record)
+    return record
+
+
+def _identity(prepared: Prepared) -> dict[str, str]:
+    return {"key": prepared.experiment.key, "data": prepared.imageset.fingerprint, "clip": prepared.clip.fingerprint}
+
+
+def _resume(prepared: Prepared, tensors, state) -> None:
+    for name, value in _identity(prepared).items():
+        if state.get(name) != value:
+            raise UserError(f"The checkpoint of {prepared.experiment.label} belongs to another experiment, data set or "
+                            f"CLIP (its {name} is {state.get(name)}, not {value}): delete it, or use another --results "
+                            f"folder.")
+    prepared.federation.restore(tensors, state)
+
+
+def _record(prepared: Prepared, seconds: dict[str, float]) -> Record:
+    federation, imageset = prepared.federation, prepared.imageset
+    means = [entry.accuracy for entry in federation.history]
+    return {
+        "key": prepared.experiment.key,
+        "experiment": prepared.experiment.to_dict(),
+        "accuracy": means[-1],
+        "accuracy_last5": float(np.mean(means[-5:])),
+        "rounds": [asdict(entry) | {"accuracy": entry.accuracy} for entry in federation.history],
+        "seconds": seconds,
+        "data": {"fingerprint": imageset.fingerprint, "source": imageset.source, "notes": list(prepared.partition.notes),
+                 "classes": len(imageset.class_names), "train_images": [len(own) for own in prepared.partition.train],
+                 "test_images": [len(own) for own in prepared.partition.test]},
+        "clip": {"name": prepared.clip.name, "weights": prepared.clip.weights,
+                 "fingerprint": prepared.clip.fingerprint, "device": str(prepared.clip.device)},
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+    }
+
+
+Task = tuple[Experiment, Place, str]
+Failure = tuple[Experiment, PfedmoapError]
+
+
+def _in_turn(tasks: Sequence[Task], bar: tqdm) -> list[Failure]:
+    failed = []
+    with _one_thread():
+        for experiment, place, folder in tasks:
+            try:
+                run(experiment, place, store=Store(folder), progress=False, on_round=lambda _: bar.update())
+            except PfedmoapError as error:
+                failed.append((experiment, error))
+    return failed
+
+
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_processes(tasks: Sequence[Task], jobs: int, bar: tqdm) -> list[Failure]:
+    """Runs the tasks in worker processes: first those that no other process has, then waits for the rest."""
+    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    processes = multiprocessing.get_context(start)
+    processes.set_forkserver_preload([__name__])
+    finished_rounds = processes.Queue()
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(jobs, processes, _start_worker, (finished_rounds,))
+    failed = []
+    try:
+        for wait in (False, True):
+            futures = {executor.submit(_work, *task, wait): task for task in tasks}
+            _watch(futures, finished_rounds, bar)
+            failed += [(task[0], future.exception()) for future, task in futures.items() if future.exception()]
+            if broken := next((error for _, error in failed if not isinstance(error, PfedmoapError)), None):
+                raise broken
+            tasks = [task for future, task in futures.items() if not future.exception() and not future.result()]
+    except BrokenProcessPool as error:
+        raise PfedmoapError("A worker process was killed, perhaps for lack of memory; what is finished is kept. Run "
+                            "the same again, with fewer --jobs if memory is short.") from error
+    except BaseException:  # Ctrl-C among others: nobody waits for the runs in progress
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+    return failed
+
+
+def _watch(futures: dict[Future, Task], finished_rounds, bar: tqdm) -> None:
+    while True:
+        done = all(future.done() for future in futures)
+        try:
+            while True:
+                bar.update(finished_rounds.get(timeout=0 if done else 0.1))
+        except queue.Empty:
+            if done:
+                return
+
+
+def _start_worker(finished_rounds) -> None:
+    global _finished_rounds  # a worker process's own, set once at its start
+    _finished_rounds = finished_rounds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    torch.set_num_threads(1)
+
+
+def _work(experiment: Experiment, place: Place, folder: str, wait: bool) -> bool:
+    """Runs one experiment in a worker; False if another process is at it and `wait` is not set."""
+    store = Store(folder)
+    with store.claim(experiment, wait) as mine:
+        if mine and store.get(experiment) is None:
+            _run(experiment, place, store, False, lambda _: _finished_rounds.put(1))
+        return mine

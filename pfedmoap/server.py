@@ -1,0 +1,76 @@
+"""The server: the shared tensors, and the pool of all clients' prompts that experts are lent from."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+class Pool:
+    """Every client's last uploaded prompt (paper equation 7).
+
+    Attributes:
+        entries: client -> prompt (m, e), on the CPU.
+    """
+
+    def __init__(self, entries: Mapping[int, Tensor] | None = None):
+        self.entries = dict(sorted((entries or {}).items()))
+        self._stacked: tuple[Tensor, Tensor] | None = None
+
+    def __contains__(self, client: int) -> bool:
+        return client in self.entries
+
+    def __getitem__(self, client: int) -> Tensor:
+        return self.entries[client]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def replace(self, uploads: Mapping[int, Tensor]) -> None:
+        """Enters the round's prompts, overwriting their clients' previous entries."""
+        self.entries = dict(sorted({**self.entries, **uploads}.items()))
+        self._stacked = None
+
+    def distances(self, client: int) -> tuple[Tensor, Tensor]:
+        """l2 distances from a client's entry to all entries: (clients, distances), each (entries,), by client id."""
+        if self._stacked is None:
+            self._stacked = torch.tensor(list(self.entries)), torch.stack(list(self.entries.values())).flatten(1)
+        clients, prompts = self._stacked
+        return clients, torch.linalg.vector_norm(prompts - self.entries[client].flatten(), dim=1)
+
+    def nearest(self, client: int, count: int) -> list[int]:
+        """The `count` other clients whose prompts are nearest to the client's own, nearest first.
+
+        Ties go to the smaller client id; fewer are returned if the pool holds fewer (section 3.2).
+        """
+        clients, distances = self.distances(client)
+        order = clients[distances.argsort(stable=True)].tolist()
+        return [other for other in order if other != client][:count]
+
+
+class Server:
+    """What the server holds between rounds.
+
+    Attributes:
+        shared: the global tensors by name ("prompt": (m, e) for most methods).
+        pool: the clients' last prompts; methods without a pool leave it empty.
+    """
+
+    def __init__(self, shared: Tensors, pool: Pool | None = None):
+        self.shared = shared
+        self.pool = pool or Pool()
+
+
+def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) -> Tensor:
+    """FedAvg (equation 6): sum over clients of n_i / n times the upload, whatever the order of arrival.
+
+    Args:
+        uploads: client -> tensor, all of one shape.
+        sizes: client -> n_i, its number of training images.
+    """
+    clients = sorted(uploads)
+    weights = torch.tensor([sizes[client] for client in clients], dtype=torch.float64)
+    stacked = torch.stack([uploads[client] for client in clients]).double()  # (clients, ...)
+    return torch.tensordot(weights / weights.sum(), stacked, dims=1).float()
