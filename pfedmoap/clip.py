@@ -17,6 +17,7 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from PIL import Image
 from torch import Tensor
@@ -94,9 +95,7 @@ class Clip:
 
     @cached_property
     def _preprocess(self):
-        return open_clip.image_transform_v2(
-            open_clip.PreprocessCfg(**open_clip.get_model_preprocess_cfg(self.model)), is_train=False
-        )
+        return image_transform_v2(PreprocessCfg(**open_clip.get_model_preprocess_cfg(self.model)), is_train=False)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """The test view: the model's own resize, centre crop and normalisation. Returns (3, H, W)."""
@@ -165,10 +164,7 @@ def load(
         raise UserError(f"precision {precision!r} is unknown; use one of {', '.join(DTYPES)}.")
     path, quick_gelu = find_weights(model, weights)
     state, openai_format = read_state_dict(path)
-    try:
-        network = open_clip.create_model(model, force_quick_gelu=quick_gelu or openai_format, pretrained_text=False)
-    except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"open_clip cannot build {model!r} here: {error}") from error
+    network = _build(model, quick_gelu or openai_format)
     _refuse_other_text_towers(model, network)
     _fit(network, state, model, path)
     network = network.to(device, DTYPES[precision]).eval().requires_grad_(False)
@@ -248,6 +244,17 @@ def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tens
     return table
 
 
+def _build(name: str, quick_gelu: bool) -> torch.nn.Module:
+    """The architecture, whose weights are loaded next; until then open_clip warns that they are random."""
+    logging.disable(logging.WARNING)
+    try:
+        return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False)
+    except (ImportError, RuntimeError, OSError) as error:
+        raise UserError(f"open_clip cannot build {name!r} here: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _refuse_other_text_towers(name: str, network) -> None:
     if type(network) is not open_clip.CLIP or network.text_pool_type != "argmax" or network.attn_mask is None:
         raise UserError(f"{name} has another text tower than CLIP's (causal, pooled at EOT), so that a learned prompt "
@@ -261,8 +268,9 @@ def _fit(network: open_clip.CLIP, state: dict[str, Tensor], name: str, path: Pat
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     wrong += [f"{key} is missing" for key in missing] + [f"{key} is not part of the model" for key in extra]
     if wrong:
-        raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}"
-                        f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}. Choose the --model they belong to.")
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}{more}. "
+                        f"Choose the --model they belong to.")
     network.load_state_dict(state)
 
 

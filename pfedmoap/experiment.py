@@ -16,7 +16,6 @@ from pfedmoap.errors import UserError
 from pfedmoap.methods import METHODS, Method, PFedMoAP
 
 
-
 def setting(default: Any, panel: str, help: str):
     """A field of `Experiment`: its default, the panel of the command line's help it stands in, and what it means."""
     return field(default=default, metadata={"panel": panel, "help": help})

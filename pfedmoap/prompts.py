@@ -128,9 +128,9 @@ class PromptEncoder:
         room = self.clip.context_length - 1 - context_tokens
         if self._layout.longest > room:
             name = max(self.class_names, key=lambda name: len(_suffix_tokens(self.clip, name)))
-            raise UserError(f"The class name {name!r} needs {self._layout.longest} tokens with '.' and EOT, but {self.clip.name} "
-                            f"has room for {room} behind {context_tokens} context tokens: shorten the name or use "
-                            f"fewer context tokens.")
+            raise UserError(f"The class name {name!r} needs {self._layout.longest} tokens with '.' and EOT, but "
+                            f"{self.clip.name} has room for {room} behind {context_tokens} context tokens: shorten the "
+                            f"name or use fewer context tokens.")
 
     def _embed(self, prompts: Tensor) -> Tensor:
         count, positions = len(prompts), self.clip.model.positional_embedding
@@ -142,8 +142,8 @@ class PromptEncoder:
 
     def _visible(self, prefix: int) -> Tensor:
         """(L, n+L) bool: a suffix token sees the whole prefix and its own past; padding is never an output."""
-        causal = torch.ones(self._layout.longest, self._layout.longest, dtype=torch.bool, device=self.clip.device).tril()
-        return F.pad(causal, (prefix, 0), value=True)
+        slots = torch.arange(self._layout.longest, device=self.clip.device)
+        return F.pad(slots[:, None] >= slots, (prefix, 0), value=True)
 
     def _attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
         count, classes = len(x), len(self.class_names)

@@ -1,5 +1,6 @@
 """From an experiment to its record: one run, resumable, or many on all cores."""
 
+import json
 import multiprocessing
 import os
 import platform
@@ -140,8 +141,8 @@ def run_all(
         tasks = [(experiment, place, str(store.folder)) for experiment in missing]
         failed = _in_turn(tasks, bar) if jobs == 1 else _in_processes(tasks, jobs, bar)
     if failed:
-        lines = [f"{experiment.label}: {error}" for experiment, error in failed]
-        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: " + "; ".join(lines))
+        lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
+        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
     return frame([store.get(experiment) for experiment in experiments])
 
 
@@ -201,7 +202,7 @@ def _run(experiment, place, store, progress, on_round) -> Record:
                 tensors, state = federation.snapshot()
                 store.save_checkpoint(experiment, tensors, state | _identity(prepared))
     seconds = {"prepare": ready - started, "total": time.perf_counter() - started}
-    record = _record(prepared, seconds)
+    record = json.loads(json.dumps(_record(prepared, seconds)))  # the same whether it was just run or read back
     if store:
         store.put(experiment, record)
     return record
@@ -230,8 +231,9 @@ def _record(prepared: Prepared, seconds: dict[str, float]) -> Record:
         "accuracy_last5": float(np.mean(means[-5:])),
         "rounds": [asdict(entry) | {"accuracy": entry.accuracy} for entry in federation.history],
         "seconds": seconds,
-        "data": {"fingerprint": imageset.fingerprint, "source": imageset.source, "notes": list(prepared.partition.notes),
-                 "classes": len(imageset.class_names), "train_images": [len(own) for own in prepared.partition.train],
+        "data": {"fingerprint": imageset.fingerprint, "source": imageset.source,
+                 "notes": list(prepared.partition.notes), "classes": len(imageset.class_names),
+                 "train_images": [len(own) for own in prepared.partition.train],
                  "test_images": [len(own) for own in prepared.partition.test]},
         "clip": {"name": prepared.clip.name, "weights": prepared.clip.weights,
                  "fingerprint": prepared.clip.fingerprint, "device": str(prepared.clip.device)},

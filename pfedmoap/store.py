@@ -78,7 +78,8 @@ class Store:
 
     def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
-        content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"state": json.dumps(state)})
+        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}  # the pool shares clients' prompts
+        content = save(own, {"state": json.dumps(state)})
         write_atomically(self._checkpoint_path(experiment), content)
 
     def load_checkpoint(self, experiment: Experiment) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -90,7 +91,7 @@ class Store:
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"The checkpoint {path} cannot be read ({error}): delete it to start the run again.") from error
+            raise UserError(f"The checkpoint {path} cannot be read ({error}): delete it to start again.") from error
 
     def _checkpoint_path(self, experiment: Experiment) -> Path:
         return self.folder / f"{experiment.label}.checkpoint.safetensors"

@@ -1,4 +1,4 @@
-"""pFedMoAP: a local prompt, the K nearest prompts of the pool as fixed experts, and a private gate (sections 3.2, 3.3)."""
+"""pFedMoAP: a local prompt, the pool's K nearest prompts as fixed experts, a private gate (sections 3.2 and 3.3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ class PFedMoAP(Method):
         counts = torch.tensor([len(download["experts"]) for download in downloads])  # (clients,)
         prompts = torch.cat([download["experts"] for download in downloads]).to(model["prompt"].device)
         present = torch.arange(int(counts.max())) < counts[:, None]  # (clients, K)
-        experts = model["prompt"].new_zeros(*present.shape, len(context.handwritten), self.d_gating)
+        experts = context.handwritten.new_zeros(*present.shape, len(context.handwritten), self.d_gating)
         if len(prompts):
             experts[present.to(experts.device)] = pool(context.text(prompts), self.d_gating, self.pooling)
         return {"experts": experts, "present": present.to(experts.device)}

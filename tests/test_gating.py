@@ -1,0 +1,90 @@
+"""The gate against torch.nn.MultiheadAttention."""
+
+import pytest
+import torch
+
+from pfedmoap.errors import UserError
+from pfedmoap.gating import PROJECTIONS, attend, initial_gate, pool, similarity
+
+
+def gates(clients, width=128):
+    parts = [initial_gate(width, 1, client) for client in range(clients)]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def as_torch(gate, client, heads, scale):
+    """The same gate as torch's module, whose fixed scale is corrected in the query projection."""
+    width = gate["gate.query.bias"].shape[-1]
+    module = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+    correction = scale * (width / heads) ** 0.5
+    weights = {name: (gate[f"gate.{name}.weight"][client], gate[f"gate.{name}.bias"][client]) for name in PROJECTIONS}
+    weights["query"] = tuple(part * correction for part in weights["query"])
+    with torch.no_grad():
+        module.in_proj_weight.copy_(torch.cat([weights[name][0] for name in ("query", "key", "value")]))
+        module.in_proj_bias.copy_(torch.cat([weights[name][1] for name in ("query", "key", "value")]))
+        module.out_proj.weight.copy_(weights["output"][0])
+        module.out_proj.bias.copy_(weights["output"][1])
+    return module
+
+
+@pytest.mark.parametrize("scale", [10.0, 0.25])
+def test_equals_torchs_attention_for_every_number_of_experts(scale):
+    generator = torch.manual_seed(0)
+    counts, classes, images = (4, 1, 3), 5, 6
+    gate = gates(3)
+    queries = torch.randn(3, images, 128, generator=generator)
+    experts = torch.randn(3, max(counts), classes, 128, generator=generator)
+    present = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    output, weights = attend(gate, queries, experts, present, heads=8, scale=scale)
+    for client, count in enumerate(counts):
+        module = as_torch(gate, client, 8, scale)
+        for label in range(classes):
+            keys = experts[client, :count, label].expand(images, -1, -1)  # (B, J, g)
+            expected, attention = module(queries[client, :, None], keys, keys, average_attn_weights=False)
+            torch.testing.assert_close(output[client, :, label], expected[:, 0], atol=2e-6, rtol=1e-5)
+            torch.testing.assert_close(weights[client, :, label, :, :count], attention[:, :, 0], atol=2e-6, rtol=1e-5)
+        assert (weights[client, ..., count:] == 0).all()
+
+
+def test_the_order_of_experts_does_not_matter():
+    generator = torch.manual_seed(0)
+    queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 5, 4, 128, generator=generator)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    present = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    straight, _ = attend(gates(2), queries, experts, present, heads=8, scale=10.0)
+    permuted, _ = attend(gates(2), queries, experts[:, order], present[:, order], heads=8, scale=10.0)
+    torch.testing.assert_close(straight, permuted, atol=1e-6, rtol=1e-5)
+
+
+def test_a_lone_expert_goes_through_one_linear_map():
+    gate = gates(1)
+    experts = torch.randn(1, 1, 3, 128, generator=torch.manual_seed(0))
+    output, _ = attend(gate, torch.randn(1, 2, 128), experts, torch.ones(1, 1, dtype=torch.bool), heads=8, scale=10.0)
+    value = torch.nn.functional.linear(experts[0, 0], gate["gate.value.weight"][0], gate["gate.value.bias"][0])
+    expected = torch.nn.functional.linear(value, gate["gate.output.weight"][0], gate["gate.output.bias"][0])
+    torch.testing.assert_close(output[0], expected.expand(2, -1, -1), atol=1e-6, rtol=1e-5)
+
+
+def test_gates_are_torchs_linear_layers_and_belong_to_a_client():
+    gate = initial_gate(128, 1, 0)
+    assert sum(tensor.numel() for tensor in gate.values()) == 66_048  # 4 (128^2 + 128)
+    assert all(tensor.abs().max() <= 128**-0.5 for tensor in gate.values())
+    assert gate["gate.key.weight"].std().item() == pytest.approx(128**-0.5 / 3**0.5, rel=0.02)
+    assert torch.equal(gate["gate.key.weight"], initial_gate(128, 1, 0)["gate.key.weight"])
+    assert not torch.equal(gate["gate.key.weight"], initial_gate(128, 1, 1)["gate.key.weight"])
+    assert not torch.equal(gate["gate.key.weight"], initial_gate(128, 2, 0)["gate.key.weight"])
+
+
+def test_pooling():
+    features = torch.arange(8.0)
+    assert pool(features, 4).tolist() == [0, 2, 4, 6]
+    assert pool(features, 4, "average").tolist() == [0.5, 2.5, 4.5, 6.5]
+    assert torch.equal(pool(features, 8), features)
+    with pytest.raises(UserError, match="d_gating 3"):
+        pool(features, 3)
+
+
+def test_similarity():
+    queries, enhanced = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
+    assert similarity(queries, enhanced).tolist() == [[[3.0, 8.0]]]
+    torch.testing.assert_close(similarity(queries, enhanced, "cosine"), torch.tensor([[[0.6, 0.8]]]))

@@ -1,0 +1,154 @@
+"""Whole runs on the embedded CLIP and data: records, resume, kills, many processes on one store."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.experiment import Experiment
+from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, ZeroShot
+from pfedmoap.paper import experiment
+from pfedmoap.runs import Place, frame, run, run_all
+from pfedmoap.store import Store
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+
+
+def small(method=PFedMoAP(), **overrides) -> Experiment:
+    return experiment("digits", method, "smoke", **{"rounds": 3, "shots": 8} | overrides)
+
+
+def results(record):
+    """What must not depend on when, where or how often a run was cut."""
+    timeless = [{name: value for name, value in entry.items() if name != "seconds"} for entry in record["rounds"]]
+    return record["key"], record["accuracy"], record["accuracy_last5"], timeless
+
+
+def test_a_record_says_everything_about_its_run(place, tmp_path):
+    one = small()
+    record = run(one, place, store=Store(tmp_path), progress=False)
+    assert Experiment.from_dict(record["experiment"]) == one and record["key"] == one.key
+    assert [entry["number"] for entry in record["rounds"]] == [1, 2, 3]
+    last = record["rounds"][-1]
+    assert len(last["accuracies"]) == one.clients and record["accuracy"] == pytest.approx(np.mean(last["accuracies"]))
+    assert record["accuracy_last5"] == pytest.approx(np.mean([entry["accuracy"] for entry in record["rounds"]]))
+    assert all(0 <= accuracy <= 1 for accuracy in last["accuracies"])
+    assert len(last["losses"]) == len(last["bytes_up"]) == len(last["bytes_down"]) == one.clients
+    assert record["data"]["train_images"] == [8 * 2] * 5 and record["data"]["classes"] == 10
+    assert record["clip"]["fingerprint"] and record["data"]["fingerprint"] and record["versions"]["torch"]
+    assert record["seconds"]["total"] > record["seconds"]["prepare"] > 0
+    assert Store(tmp_path).get(one) == run(one, place, store=Store(tmp_path), progress=False)
+
+
+@pytest.mark.parametrize("method", [ZeroShot(), CoOp(), PromptFL(), PFedMoAP()], ids=lambda method: method.name)
+def test_a_run_cut_after_any_round_resumes_to_the_same_record(place, tmp_path, method):
+    class Cut(Exception):
+        pass
+
+    def cut_at(number):
+        def stop(result):
+            if result.number == number:
+                raise Cut
+        return stop
+
+    one = small(method)
+    whole = run(one, place, progress=False)
+    store = Store(tmp_path)
+    for number in (2, 3):  # cut twice, one round further each time
+        with pytest.raises(Cut):
+            run(one, place, store=store, progress=False, on_round=cut_at(number))
+    seen = []
+    resumed = run(one, place, store=store, progress=False, on_round=lambda result: seen.append(result.number))
+    assert results(resumed) == results(whole)
+    assert seen[0] > 1, "it started again"
+    assert [path.suffix for path in sorted(tmp_path.iterdir()) if path.suffix != ".lock"] == [".json"]
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(place, tmp_path):
+    store, one = Store(tmp_path), small(PromptFL())
+    store.save_checkpoint(one, {}, {"key": "0123", "data": "", "clip": ""})
+    with pytest.raises(UserError, match="belongs to another experiment.*delete it"):
+        run(one, place, store=store, progress=False)
+
+
+def test_run_all_runs_what_is_missing_and_returns_one_row_each(place, tmp_path):
+    store = Store(tmp_path)
+    grid = [small(method, seed=seed) for method in (PromptFL(), PFedMoAP()) for seed in (1, 2)]
+    alone = [results(run(one, place, progress=False)) for one in grid]
+    run(grid[2], place, store=store, progress=False)
+    written = store.path(grid[2]).stat().st_mtime_ns
+    table = run_all(grid + grid[:1], place, store=store, jobs=2, progress=False)
+    assert store.path(grid[2]).stat().st_mtime_ns == written
+    assert list(table["key"]) == [one.key for one in grid]
+    assert list(table["method"]) == ["promptfl", "promptfl", "pfedmoap", "pfedmoap"]
+    assert table["method.lam"].isna().tolist() == [True, True, False, False]
+    assert [results(store.get(one)) for one in grid] == alone
+    np.testing.assert_allclose(table["accuracy"], [100 * result[1] for result in alone])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_run_is_reported_after_the_others_are_done(place, tmp_path, jobs):
+    store = Store(tmp_path)
+    broken = small(PFedMoAP(), seed=1, lr=1e30)
+    grid = [broken, small(PromptFL()), small(ZeroShot())]
+    with pytest.raises(PfedmoapError, match=r"1 of 3 runs failed, the others are done: .*became (nan|inf)"):
+        run_all(grid, place, store=store, jobs=jobs, progress=False)
+    assert [store.get(one) is not None for one in grid] == [False, True, True]
+
+
+def work_through(folder, place, grid):
+    os.setsid()  # a kill of this process's group reaches its workers as well
+    run_all(grid, place, store=Store(folder), jobs=2, progress=False)
+
+
+def test_a_killed_grid_goes_on_and_two_at_once_do_nothing_twice(place, tmp_path):
+    grid = [small(method, seed=seed) for seed in (1, 2, 3) for method in (PromptFL(), PFedMoAP())]
+    expected = [results(run(one, place, progress=False)) for one in grid]
+    processes = multiprocessing.get_context("forkserver")
+    first = processes.Process(target=work_through, args=(str(tmp_path), place, grid))
+    first.start()
+    while len(list(tmp_path.glob("*.json"))) < 2 and first.is_alive():
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.join()
+    store = Store(tmp_path)
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    both = [processes.Process(target=work_through, args=(str(tmp_path), place, grid)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [results(store.get(one)) for one in grid] == expected
+    assert all(path.stat().st_mtime_ns == written for path, written in done.items())
+    leftovers = [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".lock", ".part")]
+    assert leftovers == []
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"dataset": "no_such_set"}, "no_such_set"),
+    ({"dataset": "caltech101"}, "--data-root"),
+    ({"clients": 11}, "10 classes cannot be dealt to 11 clients"),
+    ({"model": "RN51"}, "RN51"),
+    ({"method": PFedMoAP(d_gating=96)}, "d_gating 96"),
+    ({"context_tokens": 38}, "class name"),
+    ({"partition": "domain_dirichlet"}, "no domains"),
+])
+def test_what_cannot_run_is_refused_in_one_sentence_before_training(place, change, message):
+    with pytest.raises(UserError, match=message):
+        run(dataclasses.replace(small(), **change), place, progress=False)
+
+
+def test_frames_hold_percent(place):
+    record = run(small(PromptFL()), place, progress=False)
+    row = frame([record]).iloc[0]
+    assert row["accuracy"] == pytest.approx(100 * record["accuracy"])
+    assert row["worst_client"] == pytest.approx(100 * min(record["rounds"][-1]["accuracies"]))
