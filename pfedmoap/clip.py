@@ -162,6 +162,7 @@ def load(
                         f"RN50-quickgelu, ViT-B-16-quickgelu, or embedded_clip which ships with this package.")
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r} is unknown; use one of {', '.join(DTYPES)}.")
+    _refuse_missing_device(device)
     path, quick_gelu = find_weights(model, weights)
     state, openai_format = read_state_dict(path)
     network = _build(model, quick_gelu or openai_format)
@@ -172,6 +173,14 @@ def load(
     clip = Clip(model, source, network, torch.device(device), DTYPES[precision])
     logger.info("%s with weights %s on %s, QuickGELU %s", model, source, device, "on" if clip.quick_gelu else "off")
     return clip
+
+
+def _refuse_missing_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"Device {device!r} cannot be used here ({str(error).splitlines()[0]}): use --device cpu, or "
+                        f"one of the {torch.cuda.device_count()} CUDA devices that PyTorch sees.") from error
 
 
 def find_weights(model: str, weights: str | None) -> tuple[Path, bool]:

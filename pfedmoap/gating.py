@@ -57,25 +57,43 @@ def attend(
     Returns:
         The enhanced text features T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, J).
     """
-    q = _linear(gate, "query", queries).unflatten(-1, (heads, -1))  # (clients, B, h, g/h)
-    k = _linear(gate, "key", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
-    v = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
-    scores = scale * torch.einsum("nbhw,njchw->nbchj", q, k)  # (clients, B, C, h, J)
-    scores = scores.masked_fill(~present[:, None, None, None], float("-inf"))
-    weights = scores.softmax(-1)
-    mixed = torch.einsum("nbchj,njchw->nbchw", weights, v).flatten(-2)  # (clients, B, C, g)
-    return _linear(gate, "output", mixed), weights
+    weights = _attention(gate, queries, experts, present, heads, scale)  # (clients, h, B, J, C)
+    values = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
+    mixed = torch.einsum("nhbjc,njchw->nbchw", weights, values).flatten(-2)  # (clients, B, C, g)
+    return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)
 
 
-def similarity(queries: Tensor, enhanced: Tensor, kind: str = "dot") -> Tensor:
-    """sim(I, T_MoE) of equation 10: (clients, B, g), (clients, B, C, g) -> (clients, B, C).
+def dot_product(
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
+) -> Tensor:
+    """<I, T_MoE> for the same arguments as `attend`, without forming T_MoE: (clients, B, C).
 
-    Args:
-        kind: "dot" is the raw dot product (released code), "cosine" normalises both sides (the paper's example).
+    W_o is applied to the image instead of to every class's mixture: <q, W_o m + b_o> = <W_o^T q, m> + <q, b_o>, and m
+    is linear in the values, so that one number per expert, <W_o^T q, v>, is all that has to be mixed.
     """
-    if kind == "cosine":
-        queries, enhanced = F.normalize(queries, dim=-1), F.normalize(enhanced, dim=-1)
-    return torch.einsum("nbg,nbcg->nbc", queries, enhanced)
+    weights = _attention(gate, queries, experts, present, heads, scale)  # (clients, h, B, J, C)
+    back = queries @ gate["gate.output.weight"]  # (clients, B, g)
+    matches = _split(back, heads) @ _split(_linear(gate, "value", experts).flatten(1, 2), heads).mT  # (.., h, B, J*C)
+    mixed = (weights * matches.unflatten(-1, experts.shape[1:3])).sum((1, 3))  # (clients, B, C)
+    return mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
+
+
+def cosine(queries: Tensor, enhanced: Tensor) -> Tensor:
+    """sim(I, T_MoE) as the paper's example has it: (clients, B, g), (clients, B, C, g) -> (clients, B, C)."""
+    return torch.einsum("nbg,nbcg->nbc", F.normalize(queries, dim=-1), F.normalize(enhanced, dim=-1))
+
+
+def _attention(gate, queries, experts, present, heads: int, scale: float) -> Tensor:
+    """Attention weights, classes last so that the softmax over experts runs over contiguous rows: (n, h, B, J, C)."""
+    q = _split(_linear(gate, "query", queries), heads)  # (clients, h, B, g/h)
+    k = _split(_linear(gate, "key", experts).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
+    scores = (scale * q @ k.mT).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
+    return scores.masked_fill(~present[:, None, None, :, None], float("-inf")).softmax(-2)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(clients, rows, g) -> (clients, h, rows, g/h)."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:

@@ -124,6 +124,12 @@ def test_unknown_names_are_refused_with_what_is_known(model, weights, message):
         clips.load(model, weights)
 
 
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(UserError, match=f"'{device}'.*--device cpu"):
+        clips.load("embedded_clip", device=device)
+
+
 def test_weights_that_cannot_be_downloaded_say_what_to_fetch(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("no route to host")

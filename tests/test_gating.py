@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pfedmoap.errors import UserError
-from pfedmoap.gating import PROJECTIONS, attend, initial_gate, pool, similarity
+from pfedmoap.gating import PROJECTIONS, attend, cosine, dot_product, initial_gate, pool
 
 
 def gates(clients, width=128):
@@ -84,7 +84,16 @@ def test_pooling():
         pool(features, 3)
 
 
-def test_similarity():
+def test_the_dot_product_is_that_of_the_enhanced_features():
+    generator = torch.manual_seed(0)
+    queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 5, 4, 128, generator=generator)
+    present = torch.tensor([[True] * 5, [True, False, True, False, False]])
+    gate = gates(2)
+    enhanced, _ = attend(gate, queries, experts, present, heads=8, scale=10.0)
+    fast = dot_product(gate, queries, experts, present, heads=8, scale=10.0)
+    torch.testing.assert_close(fast, torch.einsum("nbg,nbcg->nbc", queries, enhanced), atol=1e-5, rtol=1e-5)
+
+
+def test_cosine():
     queries, enhanced = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
-    assert similarity(queries, enhanced).tolist() == [[[3.0, 8.0]]]
-    torch.testing.assert_close(similarity(queries, enhanced, "cosine"), torch.tensor([[[0.6, 0.8]]]))
+    torch.testing.assert_close(cosine(queries, enhanced), torch.tensor([[[0.6, 0.8]]]))

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.gating import attend, initial_gate, pool, similarity
+from pfedmoap.gating import attend, cosine, dot_product, initial_gate, pool
 from pfedmoap.methods.base import Context, Method
 from pfedmoap.server import Server, Tensors
 
@@ -114,18 +115,23 @@ class PFedMoAP(Method):
         local = context.logit_scale * images @ text.transpose(1, 2)  # (clients, B, C)
         if "experts" not in fixed:
             return local
-        enhanced, _ = self.enhance(model, fixed, images, text)  # (clients, B, C, g)
-        queries = pool(images, self.d_gating, self.pooling)  # (clients, B, g)
-        return context.logit_scale * similarity(queries, enhanced, self.moe_similarity) + self.lam * local
+        inputs = self.gate_inputs(fixed, images, text)
+        if self.moe_similarity == "dot":
+            match = dot_product(model, **inputs)  # (clients, B, C)
+        else:
+            match = cosine(inputs["queries"], attend(model, **inputs)[0])
+        return context.logit_scale * match + self.lam * local
 
-    def enhance(self, model: Tensors, fixed: Tensors, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, 1+K); expert 0 is the local one."""
-        queries = pool(images, self.d_gating, self.pooling)  # (clients, B, g)
+    def gate_inputs(self, fixed: Tensors, images: Tensor, text: Tensor) -> dict[str, Any]:
+        """The arguments of `gating.attend` besides the gate; expert 0 is the local one."""
         local = pool(text, self.d_gating, self.pooling)[:, None]  # (clients, 1, C, g)
-        experts = torch.cat([local, fixed["experts"]], dim=1)  # (clients, 1+K, C, g)
-        present = torch.nn.functional.pad(fixed["present"], (1, 0), value=True)  # (clients, 1+K)
-        scale = self.attention_scale or (self.d_gating / self.heads) ** -0.5
-        return attend(model, queries, experts, present, heads=self.heads, scale=scale)
+        return {
+            "queries": pool(images, self.d_gating, self.pooling),  # (clients, B, g)
+            "experts": torch.cat([local, fixed["experts"]], dim=1),  # (clients, 1+K, C, g)
+            "present": F.pad(fixed["present"], (1, 0), value=True),  # (clients, 1+K)
+            "heads": self.heads,
+            "scale": self.attention_scale or (self.d_gating / self.heads) ** -0.5,
+        }
 
     def learning_rate(self, name: str, lr: float) -> float:
         return self.gate_lr if name.startswith("gate.") else lr
