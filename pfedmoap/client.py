@@ -13,13 +13,22 @@ import torch
 from torch import Tensor
 
 from pfedmoap.methods.base import Context, Method
+from pfedmoap.privacy import clip_gradients
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a client trains: epochs, batch size, SGD and its schedule ("constant" or "cosine" over the epochs)."""
+    """How a client trains.
+
+    Attributes:
+        epochs: local epochs of one update.
+        batch_size: images per step.
+        lr, momentum, weight_decay: of SGD.
+        schedule: of the learning rate: "constant", or "cosine" over the epochs.
+        clip: bound on the norm of the gradient of what is uploaded, for differential privacy; None: no clipping.
+    """
 
     epochs: int
     batch_size: int
@@ -27,6 +36,7 @@ class Recipe:
     momentum: float
     weight_decay: float
     schedule: str = "constant"
+    clip: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,13 @@ def local_update(
         loss = method.loss(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
             features[views[:active, step, None], rows], labels[rows], present[:active], context)  # (active,)
-        gradients = torch.autograd.grad(loss.sum(), list(model.values()))
+        gradients = dict(zip(model, torch.autograd.grad(loss.sum(), list(model.values())), strict=True))
         losses[:active] += loss.detach()
-        for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+        if recipe.clip is not None:
+            gradients = clip_gradients(gradients, set(method.upload(model)), recipe.clip)
+        for name, gradient in gradients.items():
             rate = rates[:active, step] * method.learning_rate(name, recipe.lr)
-            _sgd_step(tensor[:active], momentum[name][:active], gradient, rate, recipe)
+            _sgd_step(tensors[name][:active], momentum[name][:active], gradient, rate, recipe)
     return Trained(tensors, momentum, losses / torch.tensor(batches.steps, device=device))
 
 

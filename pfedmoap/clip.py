@@ -85,6 +85,11 @@ class Clip:
         return size if isinstance(size, int) else size[0]
 
     @cached_property
+    def positions(self) -> int:
+        """M, the image positions that `encode_spatial` gives features of."""
+        return self.encode_spatial(torch.zeros(1, 3, self.image_size, self.image_size)).shape[1]
+
+    @cached_property
     def logit_scale(self) -> float:
         """s = 1 / tau; the logits are s times a cosine."""
         return self.model.logit_scale.float().exp().item()

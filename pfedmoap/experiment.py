@@ -14,6 +14,7 @@ from pfedmoap.client import Recipe
 from pfedmoap.data.partition import PROTOCOLS
 from pfedmoap.errors import UserError
 from pfedmoap.methods import METHODS, Method, PFedMoAP
+from pfedmoap.privacy import Privacy
 
 
 def setting(default: Any, panel: str, help: str):
@@ -51,6 +52,11 @@ class Experiment:
     momentum: float = setting(0.9, "Training", "SGD's momentum.")
     weight_decay: float = setting(5e-4, "Training", "SGD's weight decay.")
     schedule: str = setting("constant", "Training", "Learning rate over the local epochs: constant or cosine.")
+    epsilon: float | None = setting(None, "Privacy", "Differential privacy of uploads; inf clips only, none: off.")
+    delta: float = setting(0.05, "Privacy", "Failure probability.")
+    clip: float = setting(1.0, "Privacy", "C, bound on the norm of a step's gradient of what is uploaded.")
+    dp_accounting: str = setting("upload", "Privacy", "What epsilon covers: each upload, or their total.")
+    dp_test_prompt: str = setting("own", "Privacy", "Clients are tested with their own prompt, or the uploaded one.")
 
     def __post_init__(self):
         whole = lambda name, least: (_is_whole(getattr(self, name)) and getattr(self, name) >= least,  # noqa: E731
@@ -81,9 +87,18 @@ class Experiment:
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")
 
+        _ = self.privacy  # refuses what makes no sense
+
     @property
     def recipe(self) -> Recipe:
-        return Recipe(self.local_epochs, self.batch_size, self.lr, self.momentum, self.weight_decay, self.schedule)
+        return Recipe(self.local_epochs, self.batch_size, self.lr, self.momentum, self.weight_decay, self.schedule,
+                      clip=None if self.epsilon is None else self.clip)
+
+    @property
+    def privacy(self) -> Privacy | None:
+        if self.epsilon is None:
+            return None
+        return Privacy(self.epsilon, self.delta, self.clip, self.dp_accounting, self.dp_test_prompt)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; the method becomes {"name": ..., its settings}."""

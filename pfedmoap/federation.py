@@ -1,52 +1,38 @@
 """The round loop: sample, download, update, upload, evaluate (algorithm 1, ServerExecute)."""
 
+import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from pfedmoap.client import Recipe, count_steps, draw_batches, local_update
+from pfedmoap.client import Recipe, Trained, count_steps, draw_batches, local_update
+from pfedmoap.data.federated import FederatedData
 from pfedmoap.errors import PfedmoapError
+from pfedmoap.evaluation import alike, chunks, evaluate, stack
 from pfedmoap.methods.base import Context, Method
+from pfedmoap.privacy import Privacy, add_noise, sensitivity
 from pfedmoap.randomness import generator
 from pfedmoap.server import Pool, Server, Tensors
-
-TEST_BATCH = 128
-
-
-@dataclass(frozen=True)
-class FederatedData:
-    """Image features of the whole data set, and which rows each client owns.
-
-    Attributes:
-        train_features: (V, n, d) with V augmented views; test_features: (n', d).
-        train_labels: (n,); test_labels: (n',), int64.
-        train_rows, test_rows: one int64 array per client.
-    """
-
-    train_features: Tensor
-    train_labels: Tensor
-    test_features: Tensor
-    test_labels: Tensor
-    train_rows: Sequence[np.ndarray]
-    test_rows: Sequence[np.ndarray]
-
-    @property
-    def clients(self) -> int:
-        return len(self.train_rows)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a federation runs: rounds, share of clients per round, local recipe, memory for one cohort in bytes."""
+    """How a federation runs.
+
+    Attributes:
+        rounds: T; participation: r, the share of clients that train in a round.
+        recipe: the clients' local training.
+        privacy: what uploads are protected by; None: nothing. (The recipe's `clip` must be the same.)
+        cohort_bytes: memory for the training step of one cohort.
+    """
 
     rounds: int
     participation: float
     recipe: Recipe
+    privacy: Privacy | None = None
     cohort_bytes: int = 2 * 2**30
 
 
@@ -59,7 +45,9 @@ class Round:
         selected: clients that trained.
         losses: client -> mean training loss over its steps.
         accuracies: every client's accuracy on its private test set, 0 to 1, after the round.
+        diagnostics: the method's own numbers, such as pFedMoAP's attention_entropy.
         bytes_up, bytes_down: client -> bytes that it sent and received.
+        sigmas: client -> standard deviation of the noise on its upload, with differential privacy.
         seconds: wall time of training and of evaluation.
     """
 
@@ -67,8 +55,10 @@ class Round:
     selected: list[int]
     losses: dict[int, float] = field(default_factory=dict)
     accuracies: list[float] = field(default_factory=list)
+    diagnostics: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[int, int] = field(default_factory=dict)
     bytes_down: dict[int, int] = field(default_factory=dict)
+    sigmas: dict[int, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -90,13 +80,13 @@ class Federation:
 
     def __init__(self, method: Method, plan: Plan, data: FederatedData, context: Context):
         self.method, self.plan, self.data, self.context = method, plan, data, context
-        self.server = Server(method.initial_shared(context), Pool())
+        self.server = Server(method.initial_shared(context), Pool(), data.clients, context.seed)
         self.personal: dict[int, Tensors] = {client: {} for client in range(data.clients)}
         self.momentum: dict[int, Tensors] = {}
         self.epochs = [0] * data.clients
         self.history: list[Round] = []
 
-    def rounds(self) -> Iterable[Round]:
+    def rounds(self) -> Iterator[Round]:
         """Runs the remaining rounds, yielding each when it is complete."""
         while len(self.history) < self.plan.rounds:
             yield self.run_round()
@@ -105,16 +95,15 @@ class Federation:
         """One round: training of the selected clients, synchronously from the last round's state, and all tests."""
         started = time.perf_counter()
         result = Round(number := len(self.history) + 1, self.sample(number))
-        downloads = {client: self.method.download(self.server, client) for client in result.selected}
-        uploads = {}
-        for cohort in self._cohorts(result.selected, downloads):
-            uploads |= self._train(cohort, downloads, result)
+        uploads = self._train_selected(result)
         sizes = {client: len(self.data.train_rows[client]) for client in result.selected}
         self.method.aggregate(self.server, uploads, sizes)
+        self.server.round = number + 1  # what is downloaded from now on is for the next round
+        if self.method.final_epochs and number == self.plan.rounds:
+            self._fine_tune(result)
         trained = time.perf_counter()
-        result.accuracies = self.evaluate()
-        result.bytes_down = {client: _size(download) for client, download in downloads.items()}
-        result.bytes_up = {client: _size(upload) for client, upload in uploads.items()}
+        tests = evaluate(self.method, self.server, self.personal, self.data, self.context)
+        result.accuracies, result.diagnostics = tests.accuracies, tests.diagnostics
         result.seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
         self.history.append(result)
         return result
@@ -141,6 +130,7 @@ class Federation:
                     owners = self.personal if kind == "personal" else self.momentum
                     owners.setdefault(int(client), {})[name] = tensor
         self.server.pool = Pool(pool)
+        self.server.round = len(state["history"]) + 1
         self.epochs = list(state["epochs"])
         self.history = [Round(**_int_keys(entry)) for entry in state["history"]]
 
@@ -153,96 +143,80 @@ class Federation:
         chosen = generator(self.context.seed, "sample", number).choice(everyone, count, replace=False)
         return sorted(chosen.tolist())
 
-    def evaluate(self) -> list[float]:
-        """Every client's accuracy with its personal model on its private test set (SPEC 4)."""
-        everyone = range(self.data.clients)
-        downloads = {client: self.method.download(self.server, client) for client in everyone}
-        models = {client: self.method.tested(downloads[client], self.personal[client], client, self.context)
-                  for client in everyone}
-        correct = torch.zeros(self.data.clients)
-        for cohort in _chunks(_alike(everyone, models), 16):
-            model = self._stack([models[client] for client in cohort])
-            fixed = self.method.fixed(model, [downloads[client] for client in cohort], self.context)
-            correct[cohort] = self._count_correct(cohort, model, fixed)
-        return (correct / torch.tensor([len(rows) for rows in self.data.test_rows])).tolist()
-
-    @torch.no_grad()
-    def _count_correct(self, cohort: list[int], model: Tensors, fixed: Tensors) -> Tensor:
-        device = self.data.test_labels.device
-        rows = [torch.from_numpy(self.data.test_rows[client]) for client in cohort]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (clients, longest)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        correct = torch.zeros(len(cohort), device=device)
-        for start in range(0, padded.shape[1], TEST_BATCH):
-            at = padded[:, start : start + TEST_BATCH]  # (clients, B)
-            present = torch.arange(start, start + at.shape[1], device=device) < lengths[:, None]
-            logits = self.method.logits(model, fixed, self.data.test_features[at], self.context)  # (clients, B, C)
-            correct += ((logits.argmax(-1) == self.data.test_labels[at]) & present).sum(1)
-        return correct.cpu()
-
-    def _cohorts(self, selected: list[int], downloads: dict[int, Tensors]) -> Iterable[list[int]]:
-        """Clients that train alike, longest first, as many at once as the memory for a cohort allows."""
-        steps = {client: count_steps(len(self.data.train_rows[client]), self.plan.recipe) for client in selected}
-        starts = {client: self._start(client, downloads[client]) for client in selected}
-        groups = [sorted(group, key=lambda client: -steps[client]) for group in _alike(selected, starts)]
-        return _chunks(groups, max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt()))
-
-    def _start(self, client: int, download: Tensors) -> Tensors:
-        return self.method.start(download, self.personal[client], client, self.context)
-
-    def _train(self, cohort: list[int], downloads: dict[int, Tensors], result: Round) -> dict[int, Tensors]:
-        """Trains one cohort, keeps what stays on its clients, and returns their uploads."""
-        starts = [self._start(client, downloads[client]) for client in cohort]
-        if not starts[0]:
-            return {}
-        method, plan, data = self.method, self.plan, self.data
-        start = self._stack(starts)
-        fixed = method.fixed(start, [downloads[client] for client in cohort], self.context)
-        batches = draw_batches(
-            cohort, [data.train_rows[client] for client in cohort], plan.recipe, seed=self.context.seed,
-            round=result.number, past_epochs=[self.epochs[client] for client in cohort],
-            views=len(data.train_features),
-            total_epochs=plan.rounds * plan.recipe.epochs if method.keeps_optimizer else None)
-        momentum = self._stack([self.momentum[client] for client in cohort]) if cohort[0] in self.momentum else None
-        trained = local_update(method, start, fixed, batches, data.train_features, data.train_labels, plan.recipe,
-                               self.context, momentum)
-        return self._collect(cohort, trained, result)
-
-    def _collect(self, cohort: list[int], trained, result: Round) -> dict[int, Tensors]:
+    def _train_selected(self, result: Round) -> dict[int, Tensors]:
+        """Downloads, trains and keeps; returns the uploads."""
+        downloads = {client: self.method.download(self.server, client) for client in result.selected}
         uploads = {}
-        for row, (client, loss) in enumerate(zip(cohort, trained.losses.tolist(), strict=True)):
-            if not np.isfinite(loss):
-                raise PfedmoapError(f"The loss of client {client} became {loss} in round {result.number}: lower the "
-                                    f"learning rate ({self.plan.recipe.lr}), or check its images and features.")
-            own = {name: tensor[row].cpu() for name, tensor in trained.tensors.items()}
-            self.personal[client] = self.method.keep(own)
-            if self.method.keeps_optimizer:
-                self.momentum[client] = {name: tensor[row].cpu() for name, tensor in trained.momentum.items()}
+        for client, own, loss in self._train(downloads, result.number, self.plan.recipe):
             uploads[client] = self.method.upload(own)
+            if self.plan.privacy:
+                uploads[client] = self._protect(client, uploads[client], result)
+                own |= uploads[client] if self.plan.privacy.tested == "uploaded" else {}
+            self.personal[client] = self.method.keep(own)
             result.losses[client] = loss
             self.epochs[client] += self.plan.recipe.epochs
+        result.bytes_down = {client: _size(download) for client, download in downloads.items()}
+        result.bytes_up = {client: _size(upload) for client, upload in uploads.items()}
         return uploads
 
-    def _stack(self, parts: Sequence[Tensors]) -> Tensors:
-        device = self.data.train_labels.device
-        return {name: torch.stack([part[name] for part in parts]).to(device) for name in parts[0]}
+    def _protect(self, client: int, upload: Tensors, result: Round) -> Tensors:
+        """The upload with the noise that its privacy needs."""
+        recipe, privacy = self.plan.recipe, self.plan.privacy
+        steps = count_steps(len(self.data.train_rows[client]), recipe)
+        reach = sensitivity(steps, recipe.lr, privacy.clip, recipe.momentum)
+        result.sigmas[client] = privacy.sigma(reach, uploads=self.plan.rounds)
+        return add_noise(upload, result.sigmas[client], self.context.seed, result.number, client)
 
+    def _fine_tune(self, result: Round) -> None:
+        """After the last round every client trains what it would download now, for itself."""
+        downloads = {client: self.method.download(self.server, client) for client in range(self.data.clients)}
+        recipe = replace(self.plan.recipe, epochs=self.method.final_epochs)
+        for client, own, _ in self._train(downloads, result.number + 1, recipe):
+            self.personal[client] = self.method.keep_final(own)
+            result.bytes_down[client] = result.bytes_down.get(client, 0) + _size(downloads[client])
 
-def _alike(clients: Iterable[int], tensors: dict[int, Tensors]) -> list[list[int]]:
-    """Groups clients whose tensors have the same names: with a gate, without one, ..."""
-    groups: dict[tuple, list[int]] = {}
-    for client in clients:
-        groups.setdefault(tuple(tensors[client]), []).append(client)
-    return list(groups.values())
+    def _train(
+        self, downloads: dict[int, Tensors], number: int, recipe: Recipe
+    ) -> Iterator[tuple[int, Tensors, float]]:
+        """Trains the clients cohort by cohort: yields client, trained tensors on the CPU, mean loss."""
+        starts = {client: self.method.start(download, self.personal[client], client, self.context)
+                  for client, download in downloads.items()}
+        for cohort in self._cohorts(starts, recipe):
+            if not starts[cohort[0]]:  # nothing to train
+                continue
+            trained = self._train_cohort(cohort, starts, downloads, number, recipe)
+            for row, (client, loss) in enumerate(zip(cohort, trained.losses.tolist(), strict=True)):
+                if not math.isfinite(loss):
+                    raise PfedmoapError(f"The loss of client {client} became {loss} in round {number}: lower the "
+                                        f"learning rate ({recipe.lr}), or check its images and features.")
+                if self.method.keeps_optimizer:
+                    self.momentum[client] = {name: tensor[row].cpu() for name, tensor in trained.momentum.items()}
+                yield client, {name: tensor[row].cpu() for name, tensor in trained.tensors.items()}, loss
 
+    def _train_cohort(
+        self, cohort: list[int], starts: dict[int, Tensors], downloads: dict[int, Tensors], number: int, recipe: Recipe
+    ) -> Trained:
+        method, data, device = self.method, self.data, self.data.train_labels.device
+        start = stack([starts[client] for client in cohort], device)
+        fixed = method.fixed(start, [downloads[client] for client in cohort], self.context)
+        batches = draw_batches(
+            cohort, [data.train_rows[client] for client in cohort], recipe, seed=self.context.seed, round=number,
+            past_epochs=[self.epochs[client] for client in cohort], views=len(data.train_features),
+            total_epochs=self.plan.rounds * recipe.epochs if method.keeps_optimizer else None)
+        kept = [self.momentum[client] for client in cohort if client in self.momentum]
+        return local_update(method, start, fixed, batches, data.train_features, data.train_labels, recipe,
+                            self.context, stack(kept, device) if kept else None)
 
-def _chunks(groups: Iterable[list[int]], size: int) -> Iterable[list[int]]:
-    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+    def _cohorts(self, starts: dict[int, Tensors], recipe: Recipe) -> list[list[int]]:
+        """Clients that train alike, longest first, as many at once as the memory for a cohort allows."""
+        steps = {client: count_steps(len(self.data.train_rows[client]), recipe) for client in starts}
+        groups = [sorted(group, key=lambda client: -steps[client]) for group in alike(starts, starts)]
+        return chunks(groups, max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt()))
 
 
 def _int_keys(entry: dict[str, Any]) -> dict[str, Any]:
     """A round as it was before JSON turned its client ids into strings."""
-    by_client = ("losses", "bytes_up", "bytes_down")
+    by_client = ("losses", "bytes_up", "bytes_down", "sigmas")
     return entry | {name: {int(client): value for client, value in entry[name].items()} for name in by_client}
 
 

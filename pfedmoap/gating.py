@@ -1,4 +1,4 @@
-"""The attention gate that mixes prompt experts (paper section 3.3, equation 11).
+"""The gates that mix prompt experts: attention (paper section 3.3, equation 11), and the linear one of Table 6.
 
 All functions take a leading `clients` axis: every client has its own gate.
 """
@@ -81,6 +81,27 @@ def dot_product(
 def cosine(queries: Tensor, enhanced: Tensor) -> Tensor:
     """sim(I, T_MoE) as the paper's example has it: (clients, B, g), (clients, B, C, g) -> (clients, B, C)."""
     return torch.einsum("nbg,nbcg->nbc", F.normalize(queries, dim=-1), F.normalize(enhanced, dim=-1))
+
+
+def initial_linear_gate(features: int, slots: int, seed: int, client: int) -> dict[str, Tensor]:
+    """Table 6's projection-based gate, `torch.nn.Linear(d, K+1)` with its initialisation, from (seed, client)."""
+    rng, bound = generator(seed, "gate", client), features**-0.5
+    shapes = {"gate.linear.weight": (slots, features), "gate.linear.bias": (slots,)}
+    return {name: torch.from_numpy(rng.uniform(-bound, bound, shape)).float() for name, shape in shapes.items()}
+
+
+def linear_match(gate: dict[str, Tensor], images: Tensor, experts: Tensor, present: Tensor) -> Tensor:
+    """<I, T_MoE> with T_MoE = sum_j w_j t_c(p_j) and w = softmax(W I) over the slots that hold an expert.
+
+    Args:
+        gate: as `initial_linear_gate`, with a leading clients axis.
+        images: (clients, B, d); experts: (clients, J, C, d), the local one first; present: (clients, J) bool.
+
+    Returns:
+        (clients, B, C).
+    """
+    scores = _linear(gate, "linear", images).masked_fill(~present[:, None], float("-inf"))  # (clients, B, J)
+    return torch.einsum("nbj,nbd,njcd->nbc", scores.softmax(-1), images, experts)
 
 
 def _attention(gate, queries, experts, present, heads: int, scale: float) -> Tensor:

@@ -11,79 +11,21 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from pfedmoap import clip as clips
-from pfedmoap.data import catalog
-from pfedmoap.data.features import image_features
-from pfedmoap.data.imageset import ImageSet
-from pfedmoap.data.partition import Partition, partition
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import FederatedData, Federation, Plan, Round
-from pfedmoap.methods import Context
-from pfedmoap.paths import cache_dir
-from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
+from pfedmoap.federation import Round
+from pfedmoap.preparation import Place, Prepared, prepare
 from pfedmoap.store import Record, Store
 
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where experiments run; nothing in here changes a result.
-
-    Attributes:
-        data_root: folder of the data sets that are read from disk.
-        cache: folder of cached image features; None: `paths.cache_dir()`.
-        device: "cpu", "cuda", ...
-    """
-
-    data_root: str | None = None
-    cache: str | None = None
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An experiment with everything it needs, ready for its first round."""
-
-    experiment: Experiment
-    imageset: ImageSet
-    partition: Partition
-    clip: clips.Clip
-    federation: Federation
-
-
-def prepare(experiment: Experiment, place: Place = Place(), progress: bool = False) -> Prepared:
-    """Loads data, CLIP and image features, and sets up the federation.
-
-    Raises:
-        UserError: data or weights are missing or do not fit; nothing has been trained.
-    """
-    imageset = catalog.load(experiment.dataset, place.data_root)
-    shares = partition(
-        imageset, experiment.partition, clients=experiment.clients, seed=experiment.seed, shots=experiment.shots,
-        alpha=experiment.alpha)
-    clip = clips.load(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
-    data = _federated_data(experiment, imageset, shares, clip, place, progress)
-    encoder = PromptEncoder(clip, imageset.class_names)
-    context = Context(
-        text=TextFeatures(encoder),
-        handwritten=clip.encode_texts([f"a photo of a {name}." for name in imageset.class_names]),
-        logit_scale=clip.logit_scale,
-        initial_prompt=initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed),
-        seed=experiment.seed)
-    encoder.check_length(experiment.context_tokens)
-    plan = Plan(experiment.rounds, experiment.participation, experiment.recipe, _cohort_bytes(place.device))
-    return Prepared(experiment, imageset, shares, clip, Federation(experiment.method, plan, data, context))
 
 
 def run(
@@ -135,7 +77,7 @@ def run_all(
     """
     experiments = list(dict.fromkeys(experiments))
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
-    jobs = min(jobs or len(os.sched_getaffinity(0)), max(len(missing), 1))
+    jobs = min(jobs or cores(), max(len(missing), 1))
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
         tasks = [(experiment, place, str(store.folder)) for experiment in missing]
@@ -144,6 +86,11 @@ def run_all(
         lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
         raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
     return frame([store.get(experiment) for experiment in experiments])
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -160,29 +107,6 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _federated_data(
-    experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool
-) -> FederatedData:
-    """Features of the images that are used, renumbered so that no others are held in memory."""
-    folder = Path(place.cache or cache_dir())
-    arrays, rows = {}, {}
-    for split, owned, views in (("train", shares.train, experiment.views), ("test", shares.test, 0)):
-        used = np.unique(np.concatenate(owned))
-        table = image_features(clip, imageset, split, views, cache_dir=folder, seed=experiment.seed, indices=used,
-                               progress=progress)
-        table = table if imageset.augment else table[:1]  # without augmentation all views are the same
-        arrays[split] = torch.from_numpy(table[:, used]).to(place.device)  # (V, n, d)
-        labels = torch.from_numpy(getattr(imageset, split).labels[used]).to(place.device)
-        rows[split] = labels, [np.searchsorted(used, own) for own in owned]
-    return FederatedData(arrays["train"], rows["train"][0], arrays["test"][0], rows["test"][0],
-                         rows["train"][1], rows["test"][1])
-
-
-def _cohort_bytes(device: str) -> int:
-    """Memory for a cohort's training step: 2 GiB in main memory, half of what is free on a GPU."""
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else 2 * 2**30
-
-
 def _run(experiment, place, store, progress, on_round) -> Record:
     started = time.perf_counter()
     prepared = prepare(experiment, place, progress)
@@ -194,8 +118,8 @@ def _run(experiment, place, store, progress, on_round) -> Record:
     with tqdm(total=experiment.rounds, initial=len(federation.history), desc=title, unit="round",
               disable=not progress) as bar:
         for result in federation.rounds():
+            bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %")
             if on_round:
                 on_round(result)
             if store and result.number < experiment.rounds:
@@ -291,7 +215,7 @@ def _in_processes(tasks: Sequence[Task], jobs: int, bar: tqdm) -> list[Failure]:
             child.terminate()
         raise
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)  # else its thread complains when the interpreter exits
     return failed
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ class Pool:
     def __init__(self, entries: Mapping[int, Tensor] | None = None):
         self.entries = dict(sorted((entries or {}).items()))
         self._stacked: tuple[Tensor, Tensor] | None = None
+        self._median: float | None = None
 
     def __contains__(self, client: int) -> bool:
         return client in self.entries
@@ -31,7 +33,7 @@ class Pool:
     def replace(self, uploads: Mapping[int, Tensor]) -> None:
         """Enters the round's prompts, overwriting their clients' previous entries."""
         self.entries = dict(sorted({**self.entries, **uploads}.items()))
-        self._stacked = None
+        self._stacked = self._median = None
 
     def distances(self, client: int) -> tuple[Tensor, Tensor]:
         """l2 distances from a client's entry to all entries: (clients, distances), each (entries,), by client id."""
@@ -39,6 +41,13 @@ class Pool:
             self._stacked = torch.tensor(list(self.entries)), torch.stack(list(self.entries.values())).flatten(1)
         clients, prompts = self._stacked
         return clients, torch.linalg.vector_norm(prompts - self.entries[client].flatten(), dim=1)
+
+    def median_squared_distance(self) -> float:
+        """Median over all pairs of entries of their squared l2 distance; 0 with fewer than two entries."""
+        if self._median is None:
+            pairs = torch.pdist(torch.stack(list(self.entries.values())).flatten(1).double())
+            self._median = float(np.median(pairs.square())) if len(pairs) else 0.0
+        return self._median
 
     def nearest(self, client: int, count: int) -> list[int]:
         """The `count` other clients whose prompts are nearest to the client's own, nearest first.
@@ -56,11 +65,15 @@ class Server:
     Attributes:
         shared: the global tensors by name ("prompt": (m, e) for most methods).
         pool: the clients' last prompts; methods without a pool leave it empty.
+        clients: N, how many clients there are.
+        round: the round that downloads are made for, from 1.
+        seed: the run's seed.
     """
 
-    def __init__(self, shared: Tensors, pool: Pool | None = None):
+    def __init__(self, shared: Tensors, pool: Pool | None = None, clients: int = 0, seed: int = 0):
         self.shared = shared
         self.pool = pool or Pool()
+        self.clients, self.seed, self.round = clients, seed, 1
 
 
 def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) -> Tensor:

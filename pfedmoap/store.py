@@ -7,7 +7,7 @@ new one. A lock per run lets any number of processes work on one folder without 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Store:
         write_atomically(self.path(experiment), json.dumps(record, indent=1).encode())
         self._checkpoint_path(experiment).unlink(missing_ok=True)
 
+    def drop(self, experiment: Experiment) -> None:
+        """Forgets a run, finished or not."""
+        self.path(experiment).unlink(missing_ok=True)
+        self._checkpoint_path(experiment).unlink(missing_ok=True)
+
     def records(self) -> list[Record]:
         """All finished runs in the folder, by file name."""
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
@@ -78,7 +83,8 @@ class Store:
 
     def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
-        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}  # the pool shares clients' prompts
+        # Copies, since the pool's entries are its clients' own prompts, and a file may not hold a tensor twice.
+        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
         content = save(own, {"state": json.dumps(state)})
         write_atomically(self._checkpoint_path(experiment), content)
 
@@ -98,19 +104,21 @@ class Store:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing.
+    """Writes a whole file or nothing; its folder is made if need be.
 
     Raises:
         UserError: the disk is full or the folder read-only.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise UserError(f"{path} cannot be written ({error.strerror}): free some space or choose another folder; "
                         f"everything finished before is kept.") from error

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pfedmoap.clip import Clip
-from pfedmoap.federation import FederatedData
+from pfedmoap.data.federated import FederatedData
 from pfedmoap.methods import Context
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
 

@@ -23,7 +23,7 @@ def batches_of(data, clients, recipe=RECIPE, **options):
 def cohort_start(context, clients, method):
     """Tensors of clients in their second participation, lent each other's prompts."""
     pool = {client: context.initial_prompt + 0.1 * client for client in range(4)}
-    server = Server({"prompt": context.initial_prompt}, Pool(pool))
+    server = Server(method.initial_shared(context), Pool(pool), clients=4)
     downloads = [method.download(server, client) for client in clients]
     starts = [method.start(download, {}, client, context) for client, download in zip(clients, downloads, strict=True)]
     start = {name: torch.stack([part[name] for part in starts]) for name in starts[0]}

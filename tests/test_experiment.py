@@ -13,7 +13,8 @@ from pfedmoap.paper import experiment, table1
 OTHER = dict(
     dataset="digits", method=PFedMoAP(lam=1.0), seed=2, clients=5, partition="iid", alpha=0.3, shots=None, views=2,
     model="RN50-quickgelu", weights="openai", precision="bf16", context_tokens=4, rounds=3, participation=0.5,
-    local_epochs=1, batch_size=8, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="cosine")
+    local_epochs=1, batch_size=8, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="cosine", epsilon=50.0, delta=0.1,
+    clip=2.0, dp_accounting="total", dp_test_prompt="uploaded")
 
 
 def test_every_setting_changes_the_key():
@@ -49,6 +50,7 @@ def test_a_weights_file_counts_by_content(tmp_path):
     ({"partition": "random"}, "one of label_disjoint"), ({"shots": 0}, "shots must be"),
     ({"schedule": "linear"}, "constant or cosine"), ({"momentum": 1.0}, "momentum must be"),
     ({"alpha": 0}, "alpha must be"), ({"precision": "fp16"}, "fp32 or bf16"), ({"method": "coop"}, "method must be"),
+    ({"epsilon": 0.0}, "epsilon must be"), ({"epsilon": 1.0, "delta": 1.0}, "delta must be"),
     ({"method": PFedMoAP(experts=(1, 2))}, "experts lists 2 numbers for 10 clients"),
 ])
 def test_settings_out_of_range_are_refused_by_name(settings, message):

@@ -120,9 +120,9 @@ def test_rounds_are_synchronous(context):
     seen = {}
 
     class Watching(PFedMoAP):
-        def fixed(self, model, downloads, context):
+        def fixed(self, model, downloads, context, own=None):
             seen.setdefault(len(seen), [download.get("experts") for download in downloads])
-            return super().fixed(model, downloads, context)
+            return super().fixed(model, downloads, context, own)
 
     run = federation(context, Watching(d_gating=16, heads=4, experts=3), cohort_bytes=1)  # one client at a time
     run.run_round()
@@ -135,7 +135,7 @@ def test_rounds_are_synchronous(context):
 
 
 def test_without_gate_prompts_equal_promptfls_and_tests_are_personal(context):
-    promptfl, gateless = federation(context, PromptFL()), federation(context, PFedMoAP(gate=False))
+    promptfl, gateless = federation(context, PromptFL()), federation(context, PFedMoAP(gate="none"))
     for _ in zip(promptfl.rounds(), gateless.rounds(), strict=True):
         assert torch.equal(promptfl.server.shared["prompt"], gateless.server.shared["prompt"])
     assert [e.losses for e in promptfl.history] == [e.losses for e in gateless.history]

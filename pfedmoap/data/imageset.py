@@ -15,11 +15,13 @@ class Split:
         images: `images[i]` is a PIL image in mode RGB; nothing is decoded or drawn before it is asked for.
         labels: (n,) int64, indices into the set's `class_names`.
         domains: (n,) int64, indices into the set's `domain_names`; None for sets without domains.
+        clients: (n,) int64, indices into the set's `clients`; None for sets that nobody owns.
     """
 
     images: Sequence[Image.Image]
     labels: np.ndarray
     domains: np.ndarray | None = None
+    clients: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,6 +40,7 @@ class ImageSet:
         source: one line for people: where it was found and which split was used ("not CoOp's split").
         augment: whether training views are randomly cropped and flipped (photographs: yes; digits, CIFAR: no).
         domain_names: in domain order; empty for sets without domains.
+        clients: names of the clients that own the images; empty for sets that a partition deals out.
     """
 
     name: str
@@ -48,3 +51,4 @@ class ImageSet:
     source: str
     augment: bool = True
     domain_names: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()

@@ -1,11 +1,26 @@
 """One short file per method; `METHODS` lists them by name, in the order of the paper's tables."""
 
 from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.controls import ZeroShotOwnClasses, ZeroShotPrior
 from pfedmoap.methods.coop import CoOp
+from pfedmoap.methods.fedamp import FedAMP
+from pfedmoap.methods.fedotp import FedOTP
+from pfedmoap.methods.fedper import FedPer
+from pfedmoap.methods.fedpgp import FedPGP
+from pfedmoap.methods.fedprox import FedProx
 from pfedmoap.methods.pfedmoap import PFedMoAP
+from pfedmoap.methods.pfedprompt import PFedPrompt
 from pfedmoap.methods.promptfl import PromptFL
+from pfedmoap.methods.promptfl_ft import PromptFLFT
 from pfedmoap.methods.zero_shot import ZeroShot
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (ZeroShot, CoOp, PromptFL, PFedMoAP)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (ZeroShot, CoOp, PromptFL, PromptFLFT, FedPer, FedProx, FedAMP, PFedPrompt, FedOTP, FedPGP,
+                   PFedMoAP, ZeroShotOwnClasses, ZeroShotPrior)
+}
 
-__all__ = ["METHODS", "CoOp", "Context", "Method", "PFedMoAP", "PromptFL", "ZeroShot"]
+__all__ = [
+    "METHODS", "CoOp", "Context", "FedAMP", "FedOTP", "FedPGP", "FedPer", "FedProx", "Method", "PFedMoAP",
+    "PFedPrompt", "PromptFL", "PromptFLFT", "ZeroShot", "ZeroShotOwnClasses", "ZeroShotPrior",
+]  # fmt: skip

@@ -6,7 +6,7 @@ Verbs for one client see single tensors; verbs for a cohort see tensors with a l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,13 @@ class Context:
     seed: int
 
 
+class OwnImages(NamedTuple):
+    """A client's training images as they would be tested, without augmentation: (n_i, d) features, (n_i,) labels."""
+
+    features: Tensor
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class Method:
     """Base of all methods. The defaults are PromptFL: one shared prompt, averaged, tested as it is.
@@ -46,6 +53,9 @@ class Method:
     title: ClassVar[str]
     everyone: ClassVar[bool] = False  # all clients train in every round, whatever the participation
     keeps_optimizer: ClassVar[bool] = False  # momentum and schedule go on over the rounds, on the client
+    remembers_images: ClassVar[bool] = False  # its test looks at the client's own training images
+    spatial: ClassVar[bool] = False  # sees every image position, (..., M, d), in place of the global feature (..., d)
+    final_epochs: ClassVar[int] = 0  # epochs in which every client fine-tunes after the last round
 
     # --- on the server
 
@@ -80,10 +90,20 @@ class Method:
         """What stays on the client until its next participation. By default nothing."""
         return {}
 
+    def keep_final(self, trained: Tensors) -> Tensors:
+        """What the client keeps after the final fine-tuning, for methods that have one."""
+        return trained
+
     # --- on a cohort
 
-    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context) -> Tensors:
-        """Tensors that the logits need and no step changes, with a leading clients axis."""
+    def fixed(
+        self, model: Tensors, downloads: Sequence[Tensors], context: Context, own: Sequence[OwnImages] | None = None
+    ) -> Tensors:
+        """Tensors that the logits need and no step changes, with a leading clients axis.
+
+        Args:
+            own: at test time only, and only for methods that remember images: each client's.
+        """
         return {}
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
@@ -100,6 +120,10 @@ class Method:
         """
         logits = self.logits(model, fixed, images, context)  # (clients, B, C)
         return mean_cross_entropy(logits, labels, present)
+
+    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> dict[str, Tensor]:
+        """Numbers about the tested model that go into the record, per client and image: name -> (clients, B)."""
+        return {}
 
     def learning_rate(self, name: str, lr: float) -> float:
         """The learning rate of a trained tensor, given the experiment's."""

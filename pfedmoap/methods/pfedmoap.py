@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pfedmoap import gating
 from pfedmoap.errors import UserError
-from pfedmoap.gating import attend, cosine, dot_product, initial_gate, pool
 from pfedmoap.methods.base import Context, Method
+from pfedmoap.randomness import generator
 from pfedmoap.server import Server, Tensors
 
 
@@ -21,26 +22,32 @@ class PFedMoAP(Method):
     Attributes:
         lam: lambda, the weight of the local prompt's logits (equation 10; 0.5).
         experts: K, the non-local experts per client (9); or one number per client, in client order.
-        d_gating: width of the gate (128).
+        expert_choice: "nearest" in the pool, "random" from the pool, or "global": the averaged prompt is the only
+            non-local expert (Table 6, "with aggregation"; this reading is an assumption).
+        gate: "attention" (equation 11), "linear" (Table 6's projection, order-dependent and of fixed size), or "none":
+            prompts are then trained as PromptFL's, and tested personally.
+        d_gating: width of the attention gate (128).
         heads: attention heads (8).
         attention_scale: factor on the attention scores (10 as released; None: (d_gating / heads) ** -0.5).
-        moe_similarity: "dot" (as released) or "cosine" (the paper's example).
-        pooling: "stride" (as released) or "average".
+        moe_similarity: of the attention gate: "dot" (as released) or "cosine" (the paper's example).
+        pooling: of the attention gate: "stride" (as released) or "average".
         gate_lr: the gate's learning rate (0.01).
-        gate: False switches the gate off; prompts are then trained as PromptFL's.
+        train_prompt: False freezes the prompt, as a control: the gate alone learns.
     """
 
     name: ClassVar[str] = "pfedmoap"
     title: ClassVar[str] = "pFedMoAP"
     lam: float = 0.5
     experts: int | tuple[int, ...] = 9
+    expert_choice: str = "nearest"
+    gate: str = "attention"
     d_gating: int = 128
     heads: int = 8
     attention_scale: float | None = 10.0
     moe_similarity: str = "dot"
     pooling: str = "stride"
     gate_lr: float = 0.01
-    gate: bool = True
+    train_prompt: bool = True
 
     def __post_init__(self):
         if isinstance(self.experts, list):
@@ -49,6 +56,8 @@ class PFedMoAP(Method):
         checks = {
             "lam": (self.lam >= 0, "a number >= 0"),
             "experts": (all(isinstance(k, int) and k >= 0 for k in counts), "a whole number >= 0, or one per client"),
+            "expert_choice": (self.expert_choice in ("nearest", "random", "global"), "'nearest', 'random' or 'global'"),
+            "gate": (self.gate in ("attention", "linear", "none"), "'attention', 'linear' or 'none'"),
             "d_gating": (self.d_gating >= 1, "a whole number >= 1"),
             "heads": (self.heads >= 1 and self.d_gating % self.heads == 0, f"a divisor of d_gating ({self.d_gating})"),
             "attention_scale": (self.attention_scale is None or self.attention_scale > 0, "a number > 0, or None"),
@@ -63,14 +72,24 @@ class PFedMoAP(Method):
     # --- on the server
 
     def download(self, server: Server, client: int) -> Tensors:
-        """The global prompt and, once the client is in the pool, its K nearest experts: (K, m, e)."""
+        """The global prompt and, once the client is in the pool, its experts in order of distance: (K, m, e)."""
         download = dict(server.shared)
-        if self.gate and client in server.pool:
-            count = self.experts[client] if isinstance(self.experts, tuple) else self.experts
-            chosen = [server.pool[other] for other in server.pool.nearest(client, count)]
-            download["experts"] = torch.stack(chosen) if chosen else download["prompt"].new_zeros(
-                (0, *download["prompt"].shape))
+        if self.gate != "none" and client in server.pool:
+            chosen = [server.pool[other] for other in self._choose(server, client)]
+            nobody = download["prompt"].new_zeros(0, *download["prompt"].shape)
+            download["experts"] = torch.stack(chosen) if chosen else nobody
         return download
+
+    def _choose(self, server: Server, client: int) -> list[int]:
+        count = self.experts[client] if isinstance(self.experts, tuple) else self.experts
+        match self.expert_choice:
+            case "nearest":
+                return server.pool.nearest(client, count)
+            case "random":
+                others = [other for other in server.pool.entries if other != client]
+                return generator(server.seed, "experts", server.round, client).permutation(others)[:count].tolist()
+            case _:  # the global prompt, which travels anyway
+                return []
 
     def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
         super().aggregate(server, uploads, sizes)
@@ -82,8 +101,13 @@ class PFedMoAP(Method):
         """The global prompt; with experts (not at the first participation, footnote 1) also the client's own gate."""
         trained = {"prompt": download["prompt"]}
         if "experts" in download:
-            trained |= _gate_of(personal) or initial_gate(self.d_gating, context.seed, client)
+            trained |= _gate_of(personal) or self._initial_gate(client, context)
         return trained
+
+    def _initial_gate(self, client: int, context: Context) -> Tensors:
+        if self.gate == "linear":
+            return gating.initial_linear_gate(context.handwritten.shape[1], 1 + self._slots, context.seed, client)
+        return gating.initial_gate(self.d_gating, context.seed, client)
 
     def tested(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         """The client's own last prompt and its gate if that was ever trained; newcomers get the global prompt."""
@@ -97,17 +121,30 @@ class PFedMoAP(Method):
 
     # --- on a cohort
 
-    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context) -> Tensors:
-        """The experts' pooled text features (clients, K, C, g), encoded once, and which of them are no padding."""
+    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, own=None) -> Tensors:
+        """The experts' text features (clients, K, C, g or d), encoded once, and which of them are no padding."""
         if not _gate_of(model):
             return {}
-        counts = torch.tensor([len(download["experts"]) for download in downloads])  # (clients,)
-        prompts = torch.cat([download["experts"] for download in downloads]).to(model["prompt"].device)
-        present = torch.arange(int(counts.max())) < counts[:, None]  # (clients, K)
-        experts = context.handwritten.new_zeros(*present.shape, len(context.handwritten), self.d_gating)
-        if len(prompts):
-            experts[present.to(experts.device)] = pool(context.text(prompts), self.d_gating, self.pooling)
-        return {"experts": experts, "present": present.to(experts.device)}
+        lent = [download["experts"] for download in downloads]
+        if self.expert_choice == "global":
+            lent = [download["prompt"][None] for download in downloads]
+        counts = torch.tensor([len(experts) for experts in lent])  # (clients,)
+        slots = self._slots if self.gate == "linear" else int(counts.max())
+        prompts = torch.cat(lent).to(model["prompt"].device)
+        present = (torch.arange(slots) < counts[:, None]).to(prompts.device)  # (clients, K)
+        features = context.text(prompts) if len(prompts) else context.handwritten[None][:0]  # (sum of K, C, d)
+        if self.gate == "attention":
+            features = gating.pool(features, self.d_gating, self.pooling)
+        experts = features.new_zeros(*present.shape, *features.shape[1:])
+        experts[present] = features
+        return {"experts": experts, "present": present}
+
+    @property
+    def _slots(self) -> int:
+        """Non-local experts that a gate of fixed size has room for."""
+        if self.expert_choice == "global":
+            return 1
+        return max(self.experts) if isinstance(self.experts, tuple) else self.experts
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
         """s sim(I, T_MoE) + lambda s sim(I, T_L) (equation 10); without a gate s sim(I, T_L)."""
@@ -115,27 +152,49 @@ class PFedMoAP(Method):
         local = context.logit_scale * images @ text.transpose(1, 2)  # (clients, B, C)
         if "experts" not in fixed:
             return local
-        inputs = self.gate_inputs(fixed, images, text)
-        if self.moe_similarity == "dot":
-            match = dot_product(model, **inputs)  # (clients, B, C)
+        if self.gate == "linear":
+            experts, present = _with_local(text, fixed)
+            match = gating.linear_match(model, images, experts, present)  # (clients, B, C)
+        elif self.moe_similarity == "dot":
+            match = gating.dot_product(model, **self.gate_inputs(fixed, images, text))
         else:
-            match = cosine(inputs["queries"], attend(model, **inputs)[0])
+            inputs = self.gate_inputs(fixed, images, text)
+            match = gating.cosine(inputs["queries"], gating.attend(model, **inputs)[0])
         return context.logit_scale * match + self.lam * local
 
     def gate_inputs(self, fixed: Tensors, images: Tensor, text: Tensor) -> dict[str, Any]:
         """The arguments of `gating.attend` besides the gate; expert 0 is the local one."""
-        local = pool(text, self.d_gating, self.pooling)[:, None]  # (clients, 1, C, g)
+        experts, present = _with_local(gating.pool(text, self.d_gating, self.pooling), fixed)
         return {
-            "queries": pool(images, self.d_gating, self.pooling),  # (clients, B, g)
-            "experts": torch.cat([local, fixed["experts"]], dim=1),  # (clients, 1+K, C, g)
-            "present": F.pad(fixed["present"], (1, 0), value=True),  # (clients, 1+K)
+            "queries": gating.pool(images, self.d_gating, self.pooling),  # (clients, B, g)
+            "experts": experts,
+            "present": present,
             "heads": self.heads,
             "scale": self.attention_scale or (self.d_gating / self.heads) ** -0.5,
         }
 
+    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> dict[str, Tensor]:
+        """How evenly the attention looks at the experts: its entropy, 1 when all 1 + K weigh the same.
+
+        Returns:
+            {"attention_entropy": (clients, B)}, the mean over classes and heads; nothing for clients without experts.
+        """
+        if self.gate != "attention" or "experts" not in fixed or not fixed["present"].any(1).all():
+            return {}
+        _, weights = gating.attend(model, **self.gate_inputs(fixed, images, context.text(model["prompt"])))
+        entropy = torch.special.entr(weights).sum(-1).mean((2, 3))  # (clients, B)
+        return {"attention_entropy": entropy / (1 + fixed["present"].sum(1, keepdim=True)).log()}
+
     def learning_rate(self, name: str, lr: float) -> float:
-        return self.gate_lr if name.startswith("gate.") else lr
+        if name.startswith("gate."):
+            return self.gate_lr
+        return lr if self.train_prompt else 0.0
 
 
 def _gate_of(tensors: Tensors) -> Tensors:
     return {name: tensor for name, tensor in tensors.items() if name.startswith("gate.")}
+
+
+def _with_local(text: Tensor, fixed: Tensors) -> tuple[Tensor, Tensor]:
+    """The local expert before the non-local ones: (clients, 1+K, C, g or d), and which are present, (clients, 1+K)."""
+    return torch.cat([text[:, None], fixed["experts"]], dim=1), F.pad(fixed["present"], (1, 0), value=True)

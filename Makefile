@@ -1,0 +1,52 @@
+# Everything runs in .venv, which the first target that needs it creates. `make` alone lists the targets.
+
+PYTHON ?= python3
+PROFILE ?= quick
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.pfedmoap-installed
+LEAST_GB := 8
+PRETRAINED ?= build/embedded-clip
+
+# Several torch threads on shared cores are far slower than one; what is parallel here is processes.
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+
+.PHONY: help install reproduce test lab bench embedded-clip clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## create .venv and install the pinned dependencies; the other targets do it when needed
+
+reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick|paper, ARGS="table1 --seeds 1"
+	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
+
+test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k attention"
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+
+lab: $(INSTALLED) ## open JupyterLab on the notebooks
+	$(BIN)/python -m jupyterlab notebooks
+
+bench: $(INSTALLED) ## run the benchmarks
+	@for script in tests/benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+embedded-clip: $(INSTALLED) ## train the embedded CLIP again, into PRETRAINED=build/embedded-clip
+	$(BIN)/python -m pfedmoap.embedded.pretrain --out $(PRETRAINED) $(ARGS)
+
+clean: ## remove caches and smoke results; results that took time stay, and so does .venv
+	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist results/smoke figures/smoke
+	find pfedmoap tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an installation that was interrupted is taken up again.
+$(INSTALLED): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.11 or newer, or give" \
+	  "one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
+	  "`$(PYTHON) --version 2>&1`, but 3.11 or newer is needed: give one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -e $@ || $(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < $(LEAST_GB) * 10**9)' || { \
+	  echo "error: less than $(LEAST_GB) GB are free on this disk, which PyTorch and the rest need: make room" >&2; exit 1; }
+	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[pinned,test]'
+	@touch $@

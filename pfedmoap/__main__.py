@@ -1,0 +1,5 @@
+"""`python -m pfedmoap`."""
+
+from pfedmoap.cli import main
+
+main()

@@ -1,0 +1,278 @@
+"""The command line: `pfedmoap run`, `pfedmoap reproduce`, `pfedmoap info`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from click.core import ParameterSource
+from typer.core import TyperCommand, TyperOption
+
+from pfedmoap import paths
+from pfedmoap.errors import PfedmoapError, UserError
+
+# What takes seconds to import is imported where it is used: --help and --version should answer at once.
+if TYPE_CHECKING:
+    from pfedmoap.experiment import Experiment
+    from pfedmoap.runs import Place
+    from pfedmoap.store import Record, Store
+
+INTERRUPTED = 130
+WIDE = 256  # token width from which on several torch threads are faster than one
+
+app = typer.Typer(
+    name="pfedmoap",
+    help="pFedMoAP: personalised federated prompt learning on a frozen CLIP.",
+    epilog="Start with: pfedmoap run",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    suggest_commands=False,  # click suggests them already
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class OpenCommand(TyperCommand):
+    """A command with options that no signature states; those that were given come as `context.obj`, by name."""
+
+    def more_options(self) -> list[TyperOption]:
+        raise NotImplementedError
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not hasattr(self, "_more"):
+            self._more = self.more_options()
+        *declared, help_option = super().get_params(ctx)
+        return [*declared, *self._more, help_option]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        values = {option.name: ctx.params.pop(option.name) for option in self._more}
+        given = ParameterSource.COMMANDLINE
+        ctx.obj = {name: value for name, value in values.items() if ctx.get_parameter_source(name) is given}
+        return super().invoke(ctx)
+
+
+class RunCommand(OpenCommand):
+    def more_options(self) -> list[TyperOption]:
+        from pfedmoap.options import setting_options
+
+        return setting_options()
+
+
+class ReproduceCommand(OpenCommand):
+    def more_options(self) -> list[TyperOption]:
+        help = "A value for the notebooks' parameters cell; may be repeated."
+        return [
+            TyperOption(param_decls=["parameter", "-p"], nargs=2, multiple=True, metavar="NAME VALUE", help=help,
+                        rich_help_panel="What to run")
+        ]  # fmt: skip
+
+
+def _place(help: str) -> Any:
+    return typer.Option(help=help, rich_help_panel="Where")
+
+
+DataRoot = Annotated[Path | None, _place("Folder of the data sets that are read from disk.")]
+CacheDir = Annotated[Path | None, _place(r"Folder of cached image features. \[default: .cache in the project]")]
+Device = Annotated[str, _place("cpu, cuda, cuda:1, ...")]
+Jobs = Annotated[int, _place("Processes, of one torch thread each; 0: one per core.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, and nothing else there.")]
+
+
+def _what(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel="What to run")
+
+
+@app.callback(invoke_without_command=True)
+def pfedmoap(
+    context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    if show_version:
+        typer.echo(f"pfedmoap {version('pfedmoap')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(cls=RunCommand, short_help="Run one experiment or several, and show the accuracies.")
+def run(
+    context: typer.Context,
+    dataset: Annotated[str, _what("Data set, embedded or on disk: see `pfedmoap info`.")] = "patterns",
+    method: Annotated[list[str], _what("Method, several separated by commas, or all.")] = ["pfedmoap"],  # noqa: B006
+    profile: Annotated[str, _what("Settings to start from: smoke, quick or paper.")] = "quick",
+    seed: Annotated[list[str], _what("Seed, or several separated by commas.")] = ["1"],  # noqa: B006
+    force: Annotated[bool, _what("Run again what is already stored.", "--force")] = False,
+    as_json: AsJson = False,
+    data_root: DataRoot = None,
+    results: Annotated[Path | None, _place(r"Folder of the records. \[default: results/runs/records]")] = None,
+    cache_dir: CacheDir = None,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+) -> None:
+    """Run one experiment or several, and show the accuracies.
+
+    What is not set is the profile's. A finished run is stored and never run twice;
+    an interrupted one goes on where it stopped when the same is run again.
+
+    Examples:
+
+      pfedmoap run --dataset patterns --method all --profile smoke
+
+      pfedmoap run --dataset digits --lam 0.25 --seed 1,2,3 --json
+
+      pfedmoap run --dataset caltech101 --data-root DIR --shots none
+    """
+    from pfedmoap import console
+    from pfedmoap.options import build_experiments
+    from pfedmoap.runs import Place
+    from pfedmoap.store import Store
+
+    experiments = build_experiments(dataset, _split(method), _split(seed), profile, context.obj)
+    place = Place(data_root and str(data_root), cache_dir and str(cache_dir), _usable(device))
+    store = Store(results or paths.results_dir("runs") / "records")
+    with redirect_stdout(sys.stderr):
+        records = _records(experiments, place, store, jobs, force)
+    if as_json:
+        typer.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
+    else:
+        console.show_records(records, profile)
+
+
+@app.command(cls=ReproduceCommand, short_help="Execute the notebooks behind the paper's tables and figures.")
+def reproduce(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(help="Such as table1; all if none.", show_default=False)] = None,
+    profile: Annotated[str, _what("smoke (seconds), quick (minutes) or paper (real data and weights).")] = "quick",
+    seeds: Annotated[str | None, _what(r"Such as 1,2,3. \[default: the notebook's]")] = None,
+    data_root: DataRoot = None,
+    results: Annotated[Path | None, _place(r"Folder of tables and records. \[default: results/PROFILE]")] = None,
+    figures: Annotated[Path | None, _place(r"Folder of figures. \[default: figures/PROFILE]")] = None,
+    cache_dir: CacheDir = None,
+    device: Device = "cpu",
+    jobs: Jobs = 0,
+) -> None:
+    """Execute the notebooks behind the paper's tables and figures.
+
+    Each writes its tables (CSV, Markdown, LaTeX) and figures (PNG, PDF), and is kept
+    as executed. One that fails does not stop the others. Runs are never done twice.
+
+    Examples:
+
+      pfedmoap reproduce
+
+      pfedmoap reproduce table1 --seeds 1 -p methods pfedmoap,promptfl
+
+      pfedmoap reproduce table1 --profile paper --data-root DIR --device cuda
+    """
+    from pfedmoap import batch, console, paper
+
+    options = {"seeds": seeds, "data_root": data_root, "results": results, "figures": figures, "cache": cache_dir}
+    parameters = {name: str(value) for name, value in options.items() if value is not None}
+    parameters |= {"device": _usable(device)} if device != "cpu" else {}
+    parameters |= {"jobs": jobs} if jobs else {}
+    parameters |= dict(context.obj.get("parameter", ()))
+    names = names or list(paper.GRIDS)
+    executing = batch.reproduce(names, profile, parameters, folder=paths.NOTEBOOKS, watch=console.watching)
+    console.show_outcomes(outcomes := list(executing))
+    if any(outcome.failure for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Option(help="open_clip model name.")] = "embedded_clip",
+    weights: Annotated[str | None, typer.Option(help=r"Pretrained tag or file. \[default: shipped weights]")] = None,
+    data_root: DataRoot = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show versions, the machine, the model, the data sets and what is on disk.
+
+    Example:
+
+      pfedmoap info --data-root DIR
+    """
+    from pfedmoap import console
+    from pfedmoap.info import collect
+
+    with redirect_stdout(sys.stderr):
+        found = collect(model, weights, data_root, cache_dir)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        console.show_sections(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console's entry: runs a command and leaves with its exit code."""
+    try:
+        code = app(arguments, standalone_mode=False) or 0
+    except PfedmoapError as error:
+        code = _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        command = getattr(error, "ctx", None)
+        hint = f" (see {command.command_path} --help)" if command else ""
+        code = _complain(error.format_message() + hint, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _say("interrupted; what is finished is kept, run the same again to go on")
+    sys.exit(code)
+
+
+def _records(
+    experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, force: bool
+) -> list["Record"]:
+    """Runs what the store lacks, after a look at data and weights that stops a mistake before anything is trained."""
+    import torch
+
+    from pfedmoap import clip, runs
+    from pfedmoap.data import catalog
+
+    first = experiments[0]
+    _say(f"data: {catalog.load(first.dataset, place.data_root).source}")
+    width = clip.load(first.model, first.weights, device=place.device, precision=first.precision).token_width
+    if force:
+        for experiment in experiments:
+            store.drop(experiment)
+    stored = sum(store.get(experiment) is not None for experiment in experiments)
+    if stored:
+        _say(f"{stored} of {len(experiments)} runs are already stored in {store.folder} (--force runs them again)")
+    if len(experiments) > 1:
+        runs.run_all(experiments, place, store=store, jobs=jobs or None, progress=stored < len(experiments))
+        records = [store.get(experiment) for experiment in experiments]
+    else:
+        if width < WIDE:
+            torch.set_num_threads(1)
+        records = [runs.run(first, place, store=store)]
+    for note in dict.fromkeys(note for record in records for note in record["data"]["notes"]):
+        _say(f"note: {note}")
+    return records
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def _usable(device: str) -> str:
+    """The device, if tensors can be put on it."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the device {device!r} cannot be used here ({reason}): use another --device.") from error
+    return device
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+def _complain(message: str, code: int) -> int:
+    _say(f"error: {message}")
+    return code

@@ -1,0 +1,1 @@
+"""Image sets: where they come from (`catalog`), how clients share them (`partition`), their features (`features`)."""

@@ -1,0 +1,186 @@
+"""Looks at a data set as it lies on the disk: is it there, complete, readable, and are labels and names aligned?"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pfedmoap.data import cache, catalog, folders
+from pfedmoap.data.images import ImageFiles
+from pfedmoap.data.imageset import ImageSet
+from pfedmoap.embedded import sets as embedded
+from pfedmoap.errors import UserError
+from pfedmoap.paper import published
+
+SAMPLE = 32  # images that the quick check opens
+CLASSES = {"flowers102": 102, "oxford_pets": 37, "food101": 101, "caltech101": 100, "dtd": 47}
+CLASSES |= {"cifar10": 10, "cifar100": 100, "domainnet": 10, "office_caltech10": 10}
+# Where the paper has the zero-shot accuracy of a set: table and column.
+PUBLISHED = {
+    "flowers102": ("table1", "Flowers102"),
+    "oxford_pets": ("table1", "OxfordPets"),
+    "food101": ("table1", "Food101"),
+    "caltech101": ("table1", "Caltech101"),
+    "dtd": ("table1", "DTD"),
+    "cifar10": ("table2", "CIFAR10"),
+    "cifar100": ("table2", "CIFAR100"),
+    "domainnet": ("table3", "Average"),
+    "office_caltech10": ("table4", "Average"),
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known about one data set; plain values, fit for JSON.
+
+    Attributes:
+        name: as in `Experiment.dataset`.
+        found: whether it could be loaded; if not, `where` says why and what to do.
+        where: one line: the folder and the split that was used.
+        classes, train, test: how many.
+        names: whether labels, class names and class folders go together, in words.
+        files: how many were opened, or how many are empty or unreadable, in words.
+        problems: what has to be mended, one sentence each.
+        fingerprint: first 12 digits.
+        cached: one line per backbone that features are cached for.
+        published: the paper's zero-shot accuracy in percent.
+    """
+
+    name: str
+    found: bool
+    where: str
+    classes: int = 0
+    train: int = 0
+    test: int = 0
+    names: str = ""
+    files: str = ""
+    problems: tuple[str, ...] = ()
+    fingerprint: str = ""
+    cached: tuple[str, ...] = ()
+    published: float | None = None
+
+
+def examine(
+    name: str, root: str | Path | None, cache_dir: str | Path, every_file: bool = False, progress: bool = True
+) -> Diagnosis:
+    """Examines one data set.
+
+    Args:
+        name: one of `catalog.names()`.
+        root: the folder of the data sets on disk.
+        cache_dir: the feature cache.
+        every_file: open every image, not just a few; takes minutes for a large set.
+        progress: whether to show a bar while every image is opened.
+    """
+    score = zero_shot_score(name)
+    try:
+        imageset = catalog.load(name, root)
+    except UserError as error:
+        return Diagnosis(name, False, str(error), published=score)
+    names, misaligned = alignment(imageset)
+    files, broken = check_files(imageset, every_file, progress)
+    expected = CLASSES.get(name, len(imageset.class_names))
+    missing = [f"{len(imageset.class_names)} classes were found instead of {expected}: unpack the whole archive again"]
+    return Diagnosis(
+        name=name,
+        found=True,
+        where=imageset.source,
+        classes=len(imageset.class_names),
+        train=len(imageset.train),
+        test=len(imageset.test),
+        names=names,
+        files=files,
+        problems=(*missing * (len(imageset.class_names) != expected), *misaligned, *broken),
+        fingerprint=imageset.fingerprint[:12],
+        cached=cached_features(imageset, cache_dir),
+        published=score,
+    )
+
+
+def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
+    """Whether every label has one class folder and every class folder one label, and how many are called alike.
+
+    Returns:
+        The finding in words, and problems.
+    """
+    pairs = defaultdict(set)
+    for split in (imageset.train, imageset.test):
+        if not isinstance(split.images, ImageFiles):
+            return "labels come with the images", ()
+        for label, path in zip(split.labels.tolist(), split.images.paths, strict=True):
+            pairs[label].add(os.path.basename(os.path.dirname(path)))
+    owners = defaultdict(set)
+    for label, names in pairs.items():
+        for name in names:
+            owners[name].add(label)
+    if len(owners) == 1 and len(pairs) > 1:
+        return "labels come from a list", ()
+    odd = [name for name, labels in owners.items() if len(labels) > 1 or len(pairs[min(labels)]) > 1]
+    if odd and imageset.name == folders.NAME:  # a CSV may put images wherever it likes
+        return "labels come from a list", ()
+    if odd:
+        problem = f"the folder {min(odd)!r} and its label do not belong to each other alone: unpack the set again"
+        return "labels and folders differ", (problem,)
+    alike = sum(_plain(name) == _plain(imageset.class_names[min(labels)]) for name, labels in owners.items())
+    return f"one folder per label, {alike} of {len(owners)} called alike", ()
+
+
+def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> tuple[str, tuple[str, ...]]:
+    """Looks for empty files, and opens some or all of the others; returns the finding in words, and problems."""
+    images = [part.images for part in (imageset.train, imageset.test)]
+    if not all(isinstance(part, ImageFiles) for part in images):
+        return "in memory", ()
+    paths = [path for part in images for path in part.paths]
+    empty = [f"{path} is empty: replace or delete it" for path in paths if os.stat(path).st_size == 0]
+    chosen = range(len(paths)) if every_file else np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))
+    broken = _unreadable(paths[index] for index in chosen if os.stat(paths[index]).st_size)
+    opened = tqdm(broken, "opening images", len(chosen), unit=" images", delay=1, disable=not (progress and every_file))
+    problems = (*empty, *(problem for problem in opened if problem))
+    how = "all opened" if every_file else f"{len(chosen)} opened"
+    return f"{len(problems)} broken, {how}" if problems else f"fine, {how}", problems
+
+
+def _unreadable(paths: Iterable[str]) -> Iterable[str | None]:
+    def read(path: str) -> str | None:
+        try:
+            ImageFiles([path])[0]
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor() as pool:  # decoders let other threads run
+        yield from pool.map(read, paths)
+
+
+def cached_features(imageset: ImageSet, cache_dir: str | Path) -> tuple[str, ...]:
+    """One line per backbone: the tables of features that the cache holds of this very content."""
+    lines = defaultdict(list)
+    for table in cache.tables(cache_dir):
+        if (table.dataset, table.data) == (imageset.name, imageset.fingerprint[:12]):
+            lines[table.backbone].append(f"{table.split} {table.kind} {table.rows}")
+    return tuple(f"{backbone}: {', '.join(parts)}" for backbone, parts in lines.items())
+
+
+def zero_shot_score(name: str) -> float | None:
+    """The paper's ZS-CLIP accuracy on a data set in percent, where it has one."""
+    if name not in PUBLISHED:
+        return None
+    table, column = PUBLISHED[name]
+    try:
+        rows = published(table)
+    except UserError:  # the package without the project's folder
+        return None
+    return float(rows.loc[(rows["method"] == "ZS-CLIP") & (rows["dataset"] == column), "mean"].iloc[0])
+
+
+def known(root: str | Path | None) -> tuple[str, ...]:
+    """The data sets worth a look: the embedded ones and the nine on disk; your own folders only by name."""
+    return tuple(name for name in catalog.names() if name != folders.NAME and (root or name in embedded.NAMES))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("-", " ").lower()

@@ -1,0 +1,195 @@
+"""Image features, computed once per (weights, data, view) and kept on disk.
+
+The image tower is frozen, so the features of an image never change. Only images that a run uses are computed; a later
+run that needs more images or more views adds them, and one that was killed goes on where it was.
+"""
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pfedmoap.clip import Clip
+from pfedmoap.data.cache import write_backbone
+from pfedmoap.data.feature_table import FeatureTable
+from pfedmoap.data.images import ImageArray, ImageFiles
+from pfedmoap.data.imageset import ImageSet
+from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.randomness import generator
+
+BATCH = 32
+MANY_IMAGES, MANY_CORES = 512, 4  # with fewer, decoding in worker processes was measured to be slower than without
+MOST_WORKERS = 16
+
+
+def image_features(
+    clip: Clip,
+    imageset: ImageSet,
+    split: str,
+    views: int = 0,
+    *,
+    cache_dir: str | Path,
+    seed: int = 0,
+    indices: np.ndarray | None = None,
+    progress: bool = True,
+    spatial: bool = False,
+) -> np.ndarray:
+    """Normalised image features of a split, from the cache where they are there, computed and cached where not.
+
+    Several processes may ask for the same features at once: one computes, the others wait for it.
+
+    Args:
+        clip: the frozen CLIP.
+        imageset: what to encode.
+        split: "train" or "test".
+        views: 0 for the test view (resize and centre crop); V >= 1 for V training views (random crop and flip), drawn
+            from (seed, image, view). Sets with `augment=False` have the test view in place of every training view.
+        cache_dir: where to keep features.
+        seed: of the training views.
+        indices: the images that are needed; None: all.
+        progress: whether to show progress on standard error when it takes more than a second.
+        spatial: the features of every image position (`Clip.encode_spatial`) instead of the global ones.
+
+    Returns:
+        (max(views, 1), n, d), with `spatial` (max(views, 1), n, M, d), float32, memory-mapped and read-only, n being
+        the number of images in the whole split: images keep their index. Rows of images that are not in `indices` are
+        not defined.
+
+    Raises:
+        UserError: an image cannot be read, the folder cannot be written, or the disk is too small.
+    """
+    n = len(getattr(imageset, split))
+    indices = np.arange(n) if indices is None else np.unique(indices)
+    augmented = views > 0 and imageset.augment
+    row = (clip.positions, clip.embed_dim) if spatial else (clip.embed_dim,)
+    table = FeatureTable(
+        folder_of(imageset, cache_dir),
+        f"{clip.fingerprint[:12]}-{split}" + f"-views-seed{seed}" * augmented + "-spatial" * spatial,
+        (views if augmented else 1, n, *row),
+    )
+    finished, _ = table.check(indices)
+    if not finished.all():
+        _complete(table, _Views(clip, imageset, split, seed if augmented else None, spatial), indices, progress)
+    return np.broadcast_to(table.features(), (max(views, 1), n, *row))
+
+
+def folder_of(imageset: ImageSet, cache_dir: str | Path) -> Path:
+    """The folder of a set's features; other content has another fingerprint and hence another folder."""
+    return Path(cache_dir) / f"{imageset.name}-{imageset.fingerprint[:12]}"
+
+
+def _complete(table: FeatureTable, views: "_Views", indices: np.ndarray, progress: bool) -> None:
+    """Computes the rows that are missing or damaged, one process at a time."""
+    try:
+        table.folder.mkdir(parents=True, exist_ok=True)
+        with table.locked():
+            write_backbone(table.folder, views.clip.fingerprint, views.clip.name, views.clip.weights)
+            table.grow()
+            finished, damaged = table.check(indices)
+            if damaged.any():
+                warnings.warn(f"damaged rows in {table.rows} are computed again ({damaged.sum()})", stacklevel=3)
+            view, position = np.nonzero(~finished)
+            _compute(table, views, np.stack([view, indices[position]], axis=1), progress)
+    except OSError as error:
+        raise UserError(
+            f"the feature cache {table.folder} cannot be written ({error.strerror or error}): "
+            "make room or change its permissions, or keep it elsewhere (--cache-dir DIR)"
+        ) from error
+
+
+def _compute(table: FeatureTable, views: "_Views", jobs: np.ndarray, progress: bool) -> None:
+    needed = len(jobs) * (table.row_bytes + 4)
+    free = shutil.disk_usage(table.folder).free
+    if needed > free:
+        raise UserError(
+            f"the features of {views.title} take {needed / 1e6:,.0f} MB and {table.folder} has {free / 1e6:,.0f} MB "
+            "free: make room or keep the cache elsewhere (--cache-dir DIR)"
+        )
+    with tqdm(total=len(jobs), desc=f"features of {views.title}", unit=" images", delay=1, disable=not progress) as bar:
+        for start, images in zip(range(0, len(jobs), BATCH), _batches(views, jobs), strict=True):
+            batch = jobs[start : start + BATCH]
+            table.write(batch, _encode(views.encode, images))
+            bar.update(len(batch))
+
+
+def _encode(encode: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
+    """Features of at most BATCH images, (b, 3, H, W) -> (b, d) or (b, M, d).
+
+    A short batch is filled up: the towers round differently at another batch size, and features should not depend on
+    which images happened to be in the cache already.
+    """
+    full = images if len(images) == BATCH else np.resize(images, (BATCH, *images.shape[1:]))  # repeats the images
+    features = encode(torch.from_numpy(full))[: len(images)].cpu().numpy()
+    if not np.isfinite(features).all():
+        raise PfedmoapError("the image tower gives features that are not finite: check its weights, or use fp32")
+    return features
+
+
+@dataclass(frozen=True)
+class _Views:
+    """The preprocessed image of a (view, image) pair, and how it is encoded; `seed` None is the test view."""
+
+    clip: Clip
+    imageset: ImageSet
+    split: str
+    seed: int | None
+    spatial: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.imageset.name} {self.split}" + " (spatial)" * self.spatial
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor]:
+        return self.clip.encode_spatial if self.spatial else self.clip.encode_images
+
+    @cached_property
+    def images(self) -> Sequence[Image.Image]:
+        images = getattr(self.imageset, self.split).images
+        return ImageArray(images.as_array()) if hasattr(images, "as_array") else images  # drawn all at once: faster
+
+    def __getitem__(self, job: np.ndarray) -> np.ndarray | UserError:
+        view, index = map(int, job)
+        try:
+            image = self.images[index]
+        except UserError as error:  # returned, as a worker process would bury it in a traceback
+            return error
+        if self.seed is None:
+            return self.clip.preprocess(image).numpy()
+        return self.clip.augment(image, generator(self.seed, "view", self.split, index, view)).numpy()
+
+
+def _batches(views: _Views, jobs: np.ndarray) -> Iterator[np.ndarray]:
+    """Preprocessed batches, (b, 3, H, W); files are decoded in worker processes where there are many of them.
+
+    Batches travel as arrays through pipes: tensors would need shared memory, of which containers often have too little.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    worthwhile = isinstance(views.images, ImageFiles) and len(jobs) >= MANY_IMAGES and cores >= MANY_CORES
+    workers = min(cores, MOST_WORKERS) if worthwhile else 0
+    loader = DataLoader(
+        views,
+        batch_sampler=[jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)],
+        collate_fn=_collate,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # the other ways would copy the weights to every worker
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _collate(images: list[np.ndarray | UserError]) -> np.ndarray | UserError:
+    return next((image for image in images if isinstance(image, UserError)), None) or np.stack(images)

@@ -1,0 +1,76 @@
+"""Images in files or in memory, as sequences of RGB images."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pfedmoap.errors import UserError
+
+
+class ImageFiles(Sequence[Image.Image]):
+    """Images on disk in a fixed order; a file is opened only when its image is asked for.
+
+    Args:
+        paths: one file per image; kept as strings, as a set may have a hundred thousand.
+    """
+
+    def __init__(self, paths: Iterable[str | Path]):
+        self.paths = tuple(map(os.fspath, paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return read_image(self.paths[index])
+
+
+class ImageArray(Sequence[Image.Image]):
+    """Images that are in memory already.
+
+    Args:
+        pixels: (n, H, W, 3) uint8.
+    """
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decodes a whole image file to mode RGB.
+
+    Raises:
+        UserError: the file is missing, unreadable, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put it back, then run again") from None
+    except PermissionError:
+        raise UserError(f"{path} may not be read: change its permissions, then run again") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... for broken files
+        raise UserError(f"{path} cannot be read as an image ({error}): delete or replace it, then run again") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts any PIL mode to RGB.
+
+    Alpha is dropped, not blended, as CLIP's own preprocessing does: some OxfordPets photographs have an alpha channel.
+    """
+    if image.mode.startswith("I"):
+        # PIL clips 16-bit gray at 255 where it should scale, and opens it as "I;16", "I;16B" or "I" by file format.
+        gray = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(gray.clip(0, 255).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

@@ -1,0 +1,98 @@
+"""Every client tested with its personal model on its private test set (section 4.2)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pfedmoap.data.federated import FederatedData
+from pfedmoap.methods.base import Context, Method, OwnImages
+from pfedmoap.server import Server, Tensors
+
+TEST_BATCH = 128
+TEST_COHORT = 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The clients' tests after a round.
+
+    Attributes:
+        accuracies: of every client, 0 to 1, in client order.
+        diagnostics: the method's own numbers (`Method.diagnose`), the mean over the clients that have them, each
+            over its first test batch.
+    """
+
+    accuracies: list[float]
+    diagnostics: dict[str, float]
+
+
+def evaluate(
+    method: Method, server: Server, personal: Mapping[int, Tensors], data: FederatedData, context: Context
+) -> Evaluation:
+    """Tests every client with the model that it has now.
+
+    Args:
+        server: as it is at the end of the round; what a client would download from it now is what it is tested with.
+        personal: client -> what it keeps.
+    """
+    everyone = range(data.clients)
+    downloads = {client: method.download(server, client) for client in everyone}
+    models = {client: method.tested(downloads[client], personal[client], client, context) for client in everyone}
+    correct, diagnostics = torch.zeros(data.clients), {}
+    for cohort in chunks(alike(everyone, models), TEST_COHORT):
+        model = stack([models[client] for client in cohort], data.test_labels.device)
+        own = [_own_images(data, client) for client in cohort] if method.remembers_images else None
+        fixed = method.fixed(model, [downloads[client] for client in cohort], context, own)
+        correct[cohort], own_diagnostics = _test(method, cohort, model, fixed, data, context)
+        for name, values in own_diagnostics.items():
+            diagnostics.setdefault(name, []).extend(values.tolist())
+    accuracies = correct / torch.tensor([len(rows) for rows in data.test_rows])
+    means = {name: sum(values) / len(values) for name, values in diagnostics.items()}
+    return Evaluation(accuracies.tolist(), means)
+
+
+@torch.no_grad()
+def _test(
+    method: Method, cohort: list[int], model: Tensors, fixed: Tensors, data: FederatedData, context: Context
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A cohort's correct predictions (clients,), and its diagnostics, each (clients,)."""
+    device = data.test_labels.device
+    rows = [torch.from_numpy(data.test_rows[client]) for client in cohort]
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # (clients, longest)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    correct, diagnostics = torch.zeros(len(cohort), device=device), {}
+    for start in range(0, padded.shape[1], TEST_BATCH):
+        at = padded[:, start : start + TEST_BATCH]  # (clients, B)
+        present = torch.arange(start, start + at.shape[1], device=device) < lengths[:, None]
+        logits = method.logits(model, fixed, data.test_features[at], context)  # (clients, B, C)
+        correct += ((logits.argmax(-1) == data.test_labels[at]) & present).sum(1)
+        if start == 0:
+            numbers = method.diagnose(model, fixed, data.test_features[at], context)
+            diagnostics = {name: (value * present).sum(1) / present.sum(1) for name, value in numbers.items()}
+    return correct.cpu(), diagnostics
+
+
+def _own_images(data: FederatedData, client: int) -> OwnImages:
+    rows = torch.from_numpy(data.train_rows[client]).to(data.train_labels.device)
+    features = data.train_features[0] if data.plain_features is None else data.plain_features
+    return OwnImages(features[rows], data.train_labels[rows])
+
+
+def alike(clients: Iterable[int], tensors: Mapping[int, Tensors]) -> list[list[int]]:
+    """Groups clients whose tensors have the same names: with a gate, without one, ..."""
+    groups: dict[tuple, list[int]] = {}
+    for client in clients:
+        groups.setdefault(tuple(tensors[client]), []).append(client)
+    return list(groups.values())
+
+
+def chunks(groups: Iterable[list[int]], size: int) -> list[list[int]]:
+    """Cuts every group into pieces of at most `size` clients."""
+    return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
+
+
+def stack(parts: Sequence[Tensors], device: torch.device) -> Tensors:
+    """Single clients' tensors -> a cohort's, with a leading clients axis."""
+    return {name: torch.stack([part[name] for part in parts]).to(device) for name in parts[0]}

@@ -1,0 +1,51 @@
+"""Prompt+FedPer: the first context tokens are shared, the rest personal (Arivazhagan et al. 2019)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pfedmoap.errors import UserError
+from pfedmoap.methods.base import Context, Method
+from pfedmoap.server import Tensors
+
+
+@dataclass(frozen=True)
+class FedPer(Method):
+    """p = [b; u]. Shared: b, averaged. Personal: u, kept between rounds and never sent. Tested with [new b; own u].
+
+    Attributes:
+        shared_tokens: how many context tokens are shared; None: half of them (m // 2, an assumption).
+    """
+
+    name: ClassVar[str] = "fedper"
+    title: ClassVar[str] = "Prompt+FedPer"
+    shared_tokens: int | None = None
+
+    def __post_init__(self):
+        if self.shared_tokens is not None and self.shared_tokens < 0:
+            raise UserError(f"fedper's shared_tokens must be a whole number >= 0, not {self.shared_tokens!r}.")
+
+    def initial_shared(self, context: Context) -> Tensors:
+        return {"shared": context.initial_prompt[: self._split(context)]}
+
+    def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
+        own = personal.get("own", context.initial_prompt[self._split(context) :])
+        return {"shared": download["shared"], "own": own}
+
+    def upload(self, trained: Tensors) -> Tensors:
+        return {"shared": trained["shared"]}
+
+    def keep(self, trained: Tensors) -> Tensors:
+        return {"own": trained["own"]}
+
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+        prompt = torch.cat([model["shared"], model["own"]], dim=1)  # (clients, m, e)
+        return super().logits({"prompt": prompt}, fixed, images, context)
+
+    def _split(self, context: Context) -> int:
+        tokens = len(context.initial_prompt)
+        if self.shared_tokens is not None and self.shared_tokens > tokens:
+            raise UserError(f"fedper cannot share {self.shared_tokens} of {tokens} context tokens.")
+        return tokens // 2 if self.shared_tokens is None else self.shared_tokens

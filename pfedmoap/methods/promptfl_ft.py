@@ -1,0 +1,28 @@
+"""PromptFL+FT: PromptFL, then every client fine-tunes the final global prompt alone (Cheng et al. 2021)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pfedmoap.errors import UserError
+from pfedmoap.methods.base import Context, Method
+from pfedmoap.server import Tensors
+
+
+@dataclass(frozen=True)
+class PromptFLFT(Method):
+    """Shared: the prompt. Personal: the prompt after fine-tuning, which is tested; until then the global one is.
+
+    Attributes:
+        final_epochs: local epochs of the fine-tuning (5, as in a round).
+    """
+
+    name: ClassVar[str] = "promptfl_ft"
+    title: ClassVar[str] = "PromptFL+FT"
+    final_epochs: int = 5
+
+    def __post_init__(self):
+        if self.final_epochs < 1:
+            raise UserError(f"promptfl_ft's final_epochs must be a whole number >= 1, not {self.final_epochs!r}.")
+
+    def tested(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
+        return {"prompt": personal.get("prompt", download["prompt"])}

@@ -1,0 +1,73 @@
+"""How a table looks: HTML in a notebook, Markdown and LaTeX in files. What is in it is decided in `report`."""
+
+import html
+from dataclasses import dataclass
+
+import pandas as pd
+
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
+         "×": r"$\times$"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of a table under one heading: cells as text, and which of them are printed in bold."""
+
+    heading: str
+    text: pd.DataFrame
+    bold: pd.DataFrame
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """A table as people read it; a notebook shows it as HTML.
+
+    Attributes:
+        caption: what was run, and what differs from the paper.
+        blocks: all of the same width.
+    """
+
+    caption: str
+    blocks: tuple[Block, ...]
+
+    def __repr__(self) -> str:
+        return self.to_markdown()
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p style='max-width: 60em'>{html.escape(self.caption)}</p>"]
+        for block in self.blocks:
+            text = block.text.map(html.escape).where(~block.bold, "<b>" + block.text.map(html.escape) + "</b>")
+            parts.append(f"<p><b>{html.escape(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
+        return "\n".join(parts)
+
+    def to_markdown(self) -> str:
+        parts = [self.caption]
+        for block in self.blocks:
+            text = block.text.where(~block.bold, "**" + block.text + "**")
+            parts += [f"**{block.heading}**", text.to_markdown(disable_numparse=True)]
+        return "\n\n".join(parts) + "\n"
+
+    def to_latex(self) -> str:
+        """A booktabs tabular to be \\input where the caption, given as a comment, is written around it."""
+        width = self.blocks[0].text.shape[1] + 1
+        lines = [f"% {self.caption}", rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}"]
+        for number, block in enumerate(self.blocks):
+            lines += [r"\midrule" if number else r"\toprule",
+                      rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(block.heading)}}}}} \\",
+                      _latex_line("", block.text.columns), r"\midrule"]
+            for (title, text), bold in zip(block.text.iterrows(), block.bold.to_numpy(), strict=True):
+                lines.append(_latex_line(title, text, bold))
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def latex(text: str) -> str:
+    """Plain text with everything that LaTeX would take for a command escaped."""
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_line(title: str, cells, bold=None) -> str:
+    texts = [latex(cell) for cell in cells]
+    if bold is not None:
+        texts = [rf"\textbf{{{text}}}" if strong else text for text, strong in zip(texts, bold, strict=True)]
+    return " & ".join([latex(title), *texts]) + r" \\"

@@ -1,0 +1,112 @@
+"""The doctor finds what is wrong with a data set on disk, and says when nothing is."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from layouts import write_classes, write_images
+from PIL import Image
+from test_features import FakeClip
+
+from pfedmoap.data import catalog, doctor
+from pfedmoap.data.contact_sheet import NAME_HEIGHT, THUMBNAIL, contact_sheet, write_contact_sheet
+from pfedmoap.data.features import image_features
+from pfedmoap.data.images import ImageFiles
+from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap.errors import UserError
+
+
+def examine(name, root, tmp_path, **settings):
+    return doctor.examine(name, root, tmp_path / "cache", progress=False, **settings)
+
+
+def test_healthy_folders(tmp_path):
+    write_classes(tmp_path / "mine", {"sea_lion": 10, "cat": 20})
+    found = examine("folders", tmp_path / "mine", tmp_path)
+    assert (found.found, found.classes, found.train, found.test) == (True, 2, 21, 9)
+    assert found.names == "one folder per label, 2 of 2 called alike"
+    assert (found.files, found.problems, found.cached) == ("fine, 30 opened", (), ())
+    assert found.published is None
+    assert json.loads(json.dumps(dataclasses.asdict(found)))["fingerprint"] == found.fingerprint
+
+
+def test_what_is_missing_is_described_and_no_error(tmp_path):
+    found = examine("flowers102", tmp_path, tmp_path)
+    assert not found.found and "Flowers102 was not found under" in found.where and "102flowers.tgz" in found.where
+    assert found.published == 62.17
+
+
+def test_broken_files_are_found_by_opening_them(tmp_path):
+    write_classes(tmp_path / "mine", {"cat": 100, "dog": 100})
+    (tmp_path / "mine" / "cat" / "image_0007.jpg").write_bytes(b"oops")
+    (tmp_path / "mine" / "dog" / "image_0008.jpg").write_bytes(b"")
+    quick, full = (examine("folders", tmp_path / "mine", tmp_path, every_file=every) for every in (False, True))
+    assert "1 broken, 3" in quick.files and "image_0008.jpg is empty: replace or delete it" in quick.problems[0]
+    assert full.files == "2 broken, all opened"
+    assert "image_0007.jpg cannot be read as an image" in full.problems[1]
+
+
+def test_incomplete_set_is_a_problem(tmp_path):
+    write_classes(tmp_path / "caltech-101" / "101_ObjectCategories", {"Faces": 10, "airplanes": 10, "yin_yang": 10})
+    found = examine("caltech101", tmp_path, tmp_path)
+    assert found.names == "one folder per label, 1 of 3 called alike"  # the others are renamed
+    assert found.problems == ("3 classes were found instead of 100: unpack the whole archive again",)
+
+
+def test_labels_that_do_not_match_folders(tmp_path):
+    files = ["cat/1.png", "cat/2.png", "dog/1.png"]
+    write_images(tmp_path, files)
+    split = Split(ImageFiles(tmp_path / file for file in files), np.array([0, 1, 1]))
+    finding, problems = doctor.alignment(ImageSet("toy", ("cat", "dog"), split, split, fingerprint="", source=""))
+    assert finding == "labels and folders differ"
+    assert problems == ("the folder 'cat' and its label do not belong to each other alone: unpack the set again",)
+
+
+def test_sets_without_class_folders(tmp_path):
+    write_images(tmp_path, ["1.png", "2.png"])
+    split = Split(ImageFiles(tmp_path / f"{number}.png" for number in (1, 2)), np.array([0, 1]))
+    listed = ImageSet("flowers102", ("rose", "tulip"), split, split, fingerprint="", source="")
+    assert doctor.alignment(listed) == ("labels come from a list", ())
+    drawn = examine("digits", None, tmp_path)
+    assert (drawn.names, drawn.files) == ("labels come with the images", "in memory")
+
+
+def test_cached_features_are_those_of_this_content(tmp_path):
+    write_classes(tmp_path / "mine", {"cat": 10})
+    imageset = catalog.load("folders", tmp_path / "mine")
+    image_features(FakeClip(), imageset, "train", 2, cache_dir=tmp_path / "cache", seed=1)
+    image_features(FakeClip(), imageset, "test", cache_dir=tmp_path / "cache")
+    lines = ("linear (seed 0): test test view 3, train training views, seed 1 14",)
+    assert examine("folders", tmp_path / "mine", tmp_path).cached == lines
+    write_classes(tmp_path / "mine", {"dog": 3})
+    assert examine("folders", tmp_path / "mine", tmp_path).cached == ()
+
+
+def test_published_scores_are_there_for_all_nine():
+    scores = [doctor.zero_shot_score(name) for name in catalog.ON_DISK]
+    assert scores == [62.17, 84.47, 75.27, 85.14, 40.21, 53.46, 32.68, 9.81, 9.40]
+    assert set(doctor.CLASSES) == set(doctor.PUBLISHED) == set(catalog.ON_DISK)
+    assert doctor.known(None) == catalog.embedded.NAMES and "folders" not in doctor.known("somewhere")
+
+
+def test_contact_sheet_shows_every_class(tmp_path):
+    imageset = catalog.load("shapes")
+    sheet = contact_sheet(imageset, per_class=2)
+    assert np.asarray(sheet).std() > 10
+    assert sheet.width * sheet.height > len(imageset.class_names) * 2 * THUMBNAIL * (THUMBNAIL + NAME_HEIGHT)
+    write_contact_sheet(imageset, tmp_path / "new" / "sheet.png")
+    with Image.open(tmp_path / "new" / "sheet.png") as written:
+        assert 1 < written.width / written.height < 2
+
+
+def test_contact_sheet_with_few_images_and_long_names(tmp_path):
+    write_classes(tmp_path, {"cat": 2, "a very long name of a class that does not fit its cell at all": 9})
+    assert contact_sheet(catalog.load("folders", tmp_path)).width > THUMBNAIL
+
+
+@pytest.mark.parametrize(("name", "message"), [("sheet", "call it sheet.png"), ("file/x.png", "cannot be written")])
+def test_contact_sheet_that_cannot_be_written(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message):
+        write_contact_sheet(catalog.load("digits"), tmp_path / name)

@@ -1,0 +1,119 @@
+"""DomainNet and Office-Caltech10: FedBN's lists, DomainNet's lists, and plain folders."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import write_images
+
+from pfedmoap.data import catalog
+from pfedmoap.data.catalog.domains import DOMAINNET, OFFICE
+from pfedmoap.data.partition import partition
+from pfedmoap.errors import UserError
+
+SETS = pytest.mark.parametrize(
+    ("what", "folder"), [(DOMAINNET, "DomainNet"), (OFFICE, "office_caltech_10")], ids=["domainnet", "office"]
+)
+
+
+def files_of(what, count):
+    return [f"{d}/{c}/{d}_{k:03d}.jpg" for d in what.domains for c in what.classes for k in range(count)]
+
+
+def write_pickles(what, root, folder, protocol=4, dtype=object):
+    """FedBN's lists: per domain, image 0 of every class for testing and the others for training, in mixed order."""
+    for domain in what.domains:
+        own = [file for file in files_of(what, 3) if file.startswith(domain)]
+        own = np.random.default_rng(0).permutation(own)
+        for part in ("train", "test"):
+            files = [file for file in own if file.endswith("_000.jpg") == (part == "test")]
+            arrays = (
+                np.array([f"{folder}/{f}" for f in files], dtype),
+                np.array([f.split("/")[1] for f in files], dtype),
+            )
+            (root / folder / f"{domain}_{part}.pkl").write_bytes(pickle.dumps(arrays, protocol=protocol))
+
+
+def assert_matched(what, imageset):
+    """The path says the same domain and class as the label's names."""
+    assert imageset.class_names == tuple(name.replace("_", " ") for name in what.classes)
+    assert imageset.domain_names == what.domains
+    for split in (imageset.train, imageset.test):
+        assert len(split.images) == len(split.labels) == len(split.domains)
+        for path, label, domain in zip(map(Path, split.images.paths), split.labels, split.domains, strict=True):
+            assert path.parts[-3:-1] == (what.domains[domain], what.classes[label])
+
+
+@SETS
+@pytest.mark.parametrize(("protocol", "dtype"), [(2, object), (4, object), (4, str), (5, str)])
+def test_fedbns_lists(tmp_path, what, folder, protocol, dtype):
+    write_images(tmp_path / folder, files_of(what, 3))
+    write_pickles(what, tmp_path, folder, protocol, dtype)
+    imageset = catalog.load(what.name, tmp_path)
+    assert_matched(what, imageset)
+    cells = len(what.domains) * 10
+    assert (len(imageset.train), len(imageset.test)) == (2 * cells, cells)
+    assert imageset.source.endswith("FedBN's lists")
+    assert imageset.augment
+    assert imageset.train.images[0].mode == "RGB"
+
+
+@SETS
+def test_plain_folders_are_divided_within_class_and_domain(tmp_path, what, folder):
+    write_images(tmp_path / folder, files_of(what, 10) + [f"{what.domains[0]}/unicorn/a.jpg"])
+    imageset = catalog.load(what.name, tmp_path / folder)
+    assert_matched(what, imageset)
+    for split, count in ((imageset.train, 7), (imageset.test, 3)):
+        cells = np.bincount(split.domains * 10 + split.labels)
+        assert cells.tolist() == [count] * (10 * len(what.domains))
+    assert "not FedBN's lists" in imageset.source
+    made = partition(imageset, "domain_dirichlet", clients=2 * len(what.domains), seed=1, alpha=0.5)
+    assert sum(map(len, made.train)) == len(imageset.train)
+
+
+def test_domainnets_own_lists_keep_ten_classes(tmp_path):
+    folder = tmp_path / "DomainNet"
+    write_images(folder, files_of(DOMAINNET, 3))
+    for domain in DOMAINNET.domains:
+        for part, numbers in (("train", (1, 2)), ("test", (0,))):
+            rows = [f"{domain}/aircraft_carrier/{domain}_001_000001.jpg 0"]
+            rows += [
+                f"{domain}/{name}/{domain}_{number:03d}.jpg {100 + label}"
+                for label, name in enumerate(DOMAINNET.classes)
+                for number in numbers
+            ]
+            (folder / f"{domain}_{part}.txt").write_text("\n".join(rows) + "\n")
+    imageset = catalog.load("domainnet", tmp_path)
+    assert_matched(DOMAINNET, imageset)
+    assert (len(imageset.train), len(imageset.test)) == (120, 60)
+    assert "own lists, not FedBN's" in imageset.source
+
+
+def test_list_with_mispaired_names(tmp_path):
+    write_images(tmp_path / "DomainNet", files_of(DOMAINNET, 3))
+    write_pickles(DOMAINNET, tmp_path, "DomainNet")
+    path = tmp_path / "DomainNet" / "real_train.pkl"
+    files, names = pickle.loads(path.read_bytes())
+    path.write_bytes(pickle.dumps((files, np.roll(names, 1))))
+    with pytest.raises(UserError, match="real_train.pkl pairs labels and class names in two ways"):
+        catalog.load("domainnet", tmp_path)
+    path.write_bytes(pickle.dumps((files, np.full(len(files), "unicorn", dtype=object))))
+    with pytest.raises(UserError, match="real_train.pkl has the class 'unicorn', which domainnet has not"):
+        catalog.load("domainnet", tmp_path)
+    path.write_bytes(pickle.dumps((files, names[:-1])))
+    with pytest.raises(UserError, match="real_train.pkl cannot be read"):
+        catalog.load("domainnet", tmp_path)
+    path.write_bytes(pickle.dumps((np.array(["DomainNet/../../real/bird/a.jpg"]), np.array(["bird"]))))
+    with pytest.raises(UserError, match="real_train.pkl points outside its folder"):
+        catalog.load("domainnet", tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match="real_train.pkl cannot be read .*FileNotFoundError"):
+        catalog.load("domainnet", tmp_path)
+
+
+def test_folders_without_a_class(tmp_path):
+    files = [file for file in files_of(OFFICE, 4) if not file.startswith("dslr/mug")]
+    write_images(tmp_path / "office_caltech_10", files)
+    with pytest.raises(UserError, match="the class folder .*dslr/mug is missing: unpack the whole archive again"):
+        catalog.load("office_caltech10", tmp_path)

@@ -1,0 +1,86 @@
+"""Every kind of image file becomes RGB, or is named in the error."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfedmoap.data.images import ImageFiles
+from pfedmoap.errors import UserError
+
+GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def saved(path, image, **options):
+    image.save(path, **options)
+    return ImageFiles([path])[0]
+
+
+@pytest.fixture
+def colour():
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+
+
+def test_images_are_read_lazily_and_in_order(tmp_path, colour):
+    colour.save(tmp_path / "b.png")
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    images = ImageFiles([tmp_path / "b.png", tmp_path / "a.png", tmp_path / "not there yet.png"])
+    assert len(images) == 3
+    assert np.array_equal(images[0], colour)
+    assert images[1].mode == "RGB"
+
+
+def test_grayscale_is_repeated_over_the_channels(tmp_path):
+    image = saved(tmp_path / "gray.png", Image.fromarray(GRAY))
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.repeat(GRAY[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bit_gray_is_scaled_and_not_clipped(tmp_path, suffix):
+    image = saved(tmp_path / f"deep.{suffix}", Image.fromarray(GRAY.astype(np.uint16) * 257))
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image)[:, :, 0], GRAY)
+
+
+def test_palette_keeps_its_colours_and_drops_transparency(tmp_path, colour, recwarn):
+    palette = colour.quantize(16)
+    expected = np.asarray(palette.convert("RGB"))
+    image = saved(tmp_path / "palette.png", palette, transparency=bytes([0] * 8 + [255] * 8))
+    assert image.mode == "RGB"
+    assert np.array_equal(image, expected)
+    assert not recwarn.list
+
+
+def test_alpha_is_dropped(tmp_path, colour):
+    transparent = colour.copy()
+    transparent.putalpha(Image.new("L", colour.size, 7))
+    assert np.array_equal(saved(tmp_path / "alpha.png", transparent), colour)
+
+
+def test_cmyk_jpeg_is_read_as_the_colour_it_shows(tmp_path):
+    red = Image.new("RGB", (8, 8), (200, 30, 40))
+    image = saved(tmp_path / "print.jpg", red.convert("CMYK"), quality=95)
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(red)).max() < 12
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_truncated_file_is_named_with_the_remedy(tmp_path, colour, suffix):
+    path = tmp_path / f"cut.{suffix}"
+    colour.resize((64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"cut\.{suffix} cannot be read .*delete or replace it, then run again"):
+        ImageFiles([path])[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\x89PNG\r\n\x1a\n broken"])
+def test_file_that_is_no_image_is_named(tmp_path, content):
+    (tmp_path / "page.jpg").write_bytes(content)
+    with pytest.raises(UserError, match="page.jpg cannot be read as an image"):
+        ImageFiles([tmp_path / "page.jpg"])[0]
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="gone.jpg is missing"):
+        ImageFiles([tmp_path / "gone.jpg"])[0]

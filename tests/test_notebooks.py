@@ -1,0 +1,70 @@
+"""Notebooks are clean in the repository, thin, and run from the first cell to the last in the smoke profile."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from pfedmoap.paper import table1
+from pfedmoap.paths import NOTEBOOKS
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+MOST_CELLS = 25
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_notebook_is_clean_and_has_one_cell_of_plain_parameters(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert len(notebook.cells) <= MOST_CELLS
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    for line in ast.parse(parameters.source).body:
+        assert isinstance(line, ast.Assign) and isinstance(ast.literal_eval(line.value), (str, int, float, bool))
+
+
+def execute(name: str, folder: Path, **parameters) -> nbformat.NotebookNode:
+    places = {place: str(folder / place) for place in ("results", "figures", "cache")}
+    (path,) = [path for path in PATHS if path.stem.startswith(name)]
+    return papermill.execute_notebook(path, folder / path.name, {"profile": "smoke"} | places | parameters,
+                                      kernel_name="python3", cwd=NOTEBOOKS, progress_bar=False)
+
+
+def assert_written(folder: Path, *names: str) -> None:
+    for name in names:
+        for ending in (".png", ".pdf"):
+            assert (folder / f"{name}{ending}").stat().st_size > 5000, name
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_start_here_runs(tmp_path):
+    executed = execute("00", tmp_path)
+    names = ("partition", "curves", "clients", "traffic")
+    assert_written(tmp_path / "figures", *(f"start_here_{name}" for name in names))
+    comparison = pd.read_csv(tmp_path / "results" / "start_here.csv")
+    assert comparison["method"].tolist() == ["zero_shot", "promptfl", "coop", "pfedmoap"]
+    assert comparison["accuracy"].between(0, 100).all()
+    assert "round 2: 10 clients trained" in printed(executed)
+
+
+def test_table1_runs_and_writes_table_and_figures(tmp_path):
+    execute("table1", tmp_path, seeds="1", jobs=1)
+    grid = table1("smoke", seeds=(1,))
+    table = pd.read_csv(tmp_path / "results" / "table1.csv")
+    assert set(zip(table["method"], table["column"], strict=True)) == set(grid.cells)
+    assert set(table["dataset"]) == {column.dataset for column in grid.columns}
+    assert (table["seeds"] == 1).all() and table["mean"].between(0, 100).all() and (table["std"] == 0).all()
+    assert "one seed (1)" in (tmp_path / "results" / "table1.md").read_text()
+    assert r"\toprule" in (tmp_path / "results" / "table1.tex").read_text()
+    assert len(list((tmp_path / "results" / "records").glob("*.json"))) == len(list(grid))
+    assert_written(tmp_path / "figures", "table1", "table1_rounds", "table1_clients", "table1_traffic")

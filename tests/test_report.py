@@ -1,0 +1,252 @@
+"""Numbers, captions, sentences and files of a table, against figures worked out by hand (see `reporting`)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from reporting import ROWS, make_grid, make_record, make_store
+
+from pfedmoap import report, results
+from pfedmoap.errors import UserError
+from pfedmoap.paper import table1
+from pfedmoap.store import Store
+from pfedmoap.tables import latex
+
+OURS = "pFedMoAP (λ = 0.5)"
+
+
+@pytest.fixture
+def quick(tmp_path):
+    grid = make_grid("quick")
+    return grid, make_store(tmp_path / "records", grid)
+
+
+@pytest.fixture
+def paper(tmp_path):
+    grid = make_grid("paper")
+    return grid, make_store(tmp_path / "records", grid)
+
+
+def cell(frame, row, column):
+    return frame.set_index(["row", "column"]).loc[(row, column)]
+
+
+# --- numbers
+
+
+def test_cells_of_single_runs(quick):
+    cells = results.cells(*quick)
+    assert len(cells) == 3 * 2 * 2
+    first = cells.query("row == 'CoOp' and column == 'DTD' and seed == 1").iloc[0]
+    assert first["accuracy"] == pytest.approx(80) and first["worst_client"] == pytest.approx(70)
+    assert first["accuracy_last5"] == pytest.approx(60)
+    assert first["bytes_up"] == 1024 and first["bytes_down"] == (1024 + 3072) / 2
+    assert first["seconds"] == 3
+
+
+def test_mean_and_population_standard_deviation(quick):
+    summary = results.summary(*quick)
+    found = cell(summary, "CoOp", "Flowers102")  # 70 and 90
+    assert found["mean"] == pytest.approx(80) and found["std"] == pytest.approx(10) and found["seeds"] == 2
+    assert found["worst_client"] == pytest.approx(70)  # 60 and 80
+    assert cell(summary, "ZS-CLIP", "Flowers102")["std"] == pytest.approx(0)
+    assert list(summary["row"].unique()) == [row.title for row in ROWS]
+
+
+def test_clients_and_rounds(quick):
+    clients = results.clients(*quick)
+    assert len(clients) == 3 * 2 * 2 * 2
+    assert clients.query("row == @OURS and column == 'Flowers102' and seed == 1")["accuracy"].tolist() == [90, 100]
+    rounds = results.rounds(*quick)
+    coop = rounds.query("row == 'CoOp' and column == 'DTD' and seed == 2")
+    assert coop["accuracy"].tolist() == pytest.approx([45, 90])
+
+
+def test_differences_only_where_the_data_are_the_papers(quick, paper):
+    assert results.summary(*quick)["difference"].isna().all()
+    found = cell(results.summary(*paper), OURS, "Flowers102")
+    assert (found["published_mean"], found["published_std"]) == (98.41, 0.04)
+    assert found["difference"] == pytest.approx(95 - 98.41)
+
+
+def test_a_client_that_took_no_part_counts_for_no_bytes(tmp_path):
+    grid = make_grid(seeds=(1,))
+    store = make_store(tmp_path, grid)
+    for item in grid:
+        record = store.get(item)
+        record["rounds"] = [entry | {"bytes_up": {}, "bytes_down": {}, "losses": {}} for entry in record["rounds"]]
+        store.put(item, record)
+    assert (results.cells(grid, store)[["bytes_up", "bytes_down"]] == 0).all(axis=None)
+
+
+def test_missing_runs_are_counted_and_the_remedy_named(tmp_path):
+    grid = make_grid()
+    store = Store(tmp_path)
+    first = next(iter(grid))
+    store.put(first, make_record(first, [0.5, 0.5]))
+    with pytest.raises(UserError, match=r"11 of 12 runs of table1 \(quick\).*pfedmoap reproduce"):
+        report.table(grid, store)
+
+
+# --- the table
+
+
+def test_cells_and_bold(quick):
+    here, there = report.table(*quick).blocks
+    assert here.text.loc["CoOp"].tolist() == ["80.00 ± 10.00", "85.00 ± 5.00"]
+    assert here.bold["patterns"].tolist() == [False, False, True]
+    assert here.bold["digits"].tolist() == [False, True, False]
+    assert there.text.loc[OURS].tolist() == ["98.41 ± 0.04", "89.13 ± 0.54"]
+
+
+def test_equal_means_are_all_bold(tmp_path):
+    rows = (ROWS[1], replace(ROWS[1], title="the same"))
+    grid = make_grid(rows=rows[:1])
+    store = make_store(tmp_path, grid)
+    twice = {(row.title, column.title): grid.cells["CoOp", column.title] for row in rows for column in grid.columns}
+    block = report.table(replace(grid, rows=rows, cells=twice), store).blocks[0]
+    assert block.bold.all(axis=None)
+
+
+def test_stand_ins_are_never_called_by_the_papers_names(quick):
+    here, there = report.table(*quick).blocks
+    assert list(here.text) == ["patterns", "digits"] and list(there.text) == ["Flowers102", "DTD"]
+    assert "not to be compared" in there.heading
+
+
+def test_published_lines_stand_under_reproduced_ones(paper):
+    (block,) = report.table(*paper).blocks
+    assert list(block.text) == ["Flowers102", "DTD"]
+    assert list(block.text.index[:3]) == ["ZS-CLIP", "ZS-CLIP: published", "ZS-CLIP: difference"]
+    assert block.text.loc["CoOp: published", "DTD"] == "44.23 ± 0.63"
+    assert block.text.loc["CoOp: difference", "DTD"] == "+40.77"
+    assert block.text.loc[f"{OURS}: difference", "Flowers102"] == "-3.41"
+    assert block.bold.loc[OURS, "Flowers102"] and not block.bold.loc[f"{OURS}: published"].any()
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    grid = make_grid(seeds=(7,))
+    shown = report.table(grid, make_store(tmp_path, grid))
+    assert shown.blocks[0].text.loc["CoOp"].tolist() == ["70.00", "80.00"]
+    assert "one seed (7), so no spread" in shown.caption
+
+
+# --- in words
+
+
+def test_caption_says_what_was_run(quick):
+    caption = report.caption(*quick)
+    for fact in ("patterns in place of Flowers102, digits in place of DTD", "no evidence", "ddof 0", "2 seeds (1, 2)",
+                 "after the last round", "CLIP embedded_clip (shipped weights)", "clients 10 (digits: 5)", "shots 16",
+                 "participation 100 %", "label_disjoint"):
+        assert fact in caption, fact
+    rounds = next(iter(quick[0])).rounds
+    assert f"rounds {rounds} (paper: 10 (CoOp: 5))" in caption
+    assert "shots 16 (paper" not in caption
+
+
+def test_caption_of_the_papers_own_settings(paper):
+    caption = report.caption(*paper)
+    assert "on Flowers102, DTD." in caption and "CLIP RN50-quickgelu (openai)" in caption
+    assert "rounds 10 (CoOp: 5)" in caption and "reading of section 4.1" in caption
+    assert "in place of" not in caption and "Not as in the paper" not in caption
+
+
+def test_caption_names_departures_in_the_paper_profile(tmp_path):
+    weights = tmp_path / "own.safetensors"
+    weights.write_bytes(b"x")
+    grid = make_grid("paper", rounds=2, weights=str(weights))
+    caption = report.caption(grid, make_store(tmp_path, grid))
+    assert "rounds 2 (paper: 10 (CoOp: 5))" in caption and "weights own.safetensors (paper: openai)" in caption
+    assert str(tmp_path) not in caption
+
+
+def test_caption_says_what_the_data_were_short_of(tmp_path):
+    grid = make_grid("paper")
+    store = make_store(tmp_path, grid, source="x, not CoOp's split", notes=["classes with fewer than 16: rose (3)"])
+    caption = report.caption(grid, store)
+    assert "Not CoOp's split: DTD, Flowers102." in caption
+    assert caption.count("Classes with fewer than 16: rose (3).") == 1
+
+
+def test_captions_of_every_profile_of_table_1():
+    for profile in ("smoke", "quick", "paper"):
+        grid = table1(profile)
+        assert ("in place of" in report._subject(grid)) == (profile != "paper")
+        assert ("Not as in the paper" in report._departures(grid)) == (profile != "paper")
+
+
+def test_reading_says_where_it_leads_and_where_not(quick):
+    text = report.reading(*quick)
+    assert f"{OURS} is ahead of the best other method on 1 of 2 data sets (patterns +15.0 points)" in text
+    assert "by more than the spread over seeds on 1" in text  # 15 points against 10
+    assert "not ahead on digits (CoOp 85.0 %, it 80.0 %)" in text
+    assert f"Mean over the columns: {OURS} 87.5 %, CoOp 82.5 %, ZS-CLIP 50.0 %." in text
+    assert "published" not in text
+
+
+def test_reading_with_the_published_numbers(paper):
+    off = np.array([60 - 62.17, 40 - 40.21, 80 - 70.14, 85 - 44.23, 95 - 98.41, 80 - 89.13])
+    assert (f"from {off.min():+.1f} to {off.max():+.1f} points ({np.abs(off).mean():.1f} in size"
+            in report.reading(*paper))
+
+
+def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
+    for number, (rows, seeds) in enumerate([(ROWS[:2], (1, 2)), (ROWS[2:], (1, 2)), (ROWS, (1,))]):
+        grid = make_grid(rows=rows, seeds=seeds)
+        text = report.reading(grid, make_store(tmp_path / str(number), grid))
+        assert ("is ahead" in text) == (len(rows) == 3)
+        assert ("with one seed" in text) == (len(seeds) == 1)
+        assert "spread over seeds" not in text
+
+
+# --- files
+
+
+def test_csv_has_one_line_per_cell(quick, tmp_path):
+    csv, markdown, tex = report.write_table(*quick, tmp_path / "new" / "folder")
+    data = pd.read_csv(csv)
+    assert len(data) == 6 and (data["table"] == "table1").all() and (data["profile"] == "quick").all()
+    assert list(data)[:7] == ["table", "profile", "method", "column", "dataset", "mean", "std"]
+    line = data.query("method == 'CoOp' and dataset == 'digits'").iloc[0]
+    assert (line["column"], line["mean"], line["std"], line["seeds"]) == ("DTD", 85, 5, 2)
+    assert "published_mean" not in data  # other data: not on the same line
+    assert markdown.name == "table1.md" and tex.name == "table1.tex"
+
+
+def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):
+    data = pd.read_csv(report.write_table(*paper, tmp_path)[0])
+    line = data.query("method == 'CoOp' and dataset == 'dtd'").iloc[0]
+    assert (line["published_mean"], line["published_std"], line["difference"]) == (44.23, 0.63, 40.77)
+
+
+def test_markdown(quick):
+    text = report.table(*quick).to_markdown()
+    assert text.startswith("Table 1, profile quick")
+    assert "**95.00 ± 0.00**" in text and "**85.00 ± 5.00**" in text and "**80.00" not in text
+
+
+def test_latex_is_a_tabular_with_every_line_complete(quick, paper):
+    for grid, store in (quick, paper):
+        lines = report.table(grid, store).to_latex().splitlines()
+        assert lines[0].startswith("% Table 1") and lines[1] == r"\begin{tabular}{lcc}"
+        assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+        cells = [line for line in lines[2:-2] if "&" in line]
+        assert all(line.count("&") == 2 and line.endswith(r"\\") for line in cells)
+        assert any(line.startswith(r"pFedMoAP ($\lambda$ = 0.5) & \textbf{95.00 $\pm$ 0.00} &") for line in cells)
+        assert not any("±" in line or "λ" in line for line in lines[1:])
+
+
+def test_latex_escapes():
+    assert latex("a_b & 50 % of $x #1 {y}") == r"a\_b \& 50 \% of \$x \#1 \{y\}"
+    assert latex("~ ^ \\ λ ± ×") == r"\textasciitilde{} \textasciicircum{} \textbackslash{} $\lambda$ $\pm$ $\times$"
+
+
+def test_html_is_escaped_and_bold(tmp_path):
+    rows = (replace(ROWS[1], title="CoOp"), ROWS[2])
+    grid = make_grid(rows=rows)
+    shown = report.table(grid, make_store(tmp_path, grid, notes=["a < b & c"]))
+    text = shown._repr_html_()
+    assert "A &lt; b &amp; c." in text and "<b>95.00 ± 0.00</b>" in text and "<b>80.00" not in text
+    assert repr(shown) == shown.to_markdown()

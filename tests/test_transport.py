@@ -1,0 +1,55 @@
+"""FedOTP's plan against POT's entropic partial transport."""
+
+import numpy as np
+import ot
+import pytest
+import torch
+
+from pfedmoap.transport import partial_transport
+
+
+def costs(*shape, spread=0.3, seed=0):
+    return 1 - spread * torch.randn(*shape, generator=torch.manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mass", [0.3, 0.8, 0.95])
+@pytest.mark.parametrize("positions", [16, 49])
+def test_the_plan_is_pots(mass, positions):
+    cost = costs(5, positions, 2)
+    plan = partial_transport(cost, mass, iterations=5000, threshold=1e-10)
+    a, b = np.full(positions, 1 / positions), np.full(2, mass / 2)
+    for problem, ours in zip(cost, plan, strict=True):
+        theirs = ot.partial.entropic_partial_wasserstein(
+            a, b, problem.numpy(), 0.1, m=mass, numItermax=5000, stopThr=1e-9)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        assert ours.sum().item() == pytest.approx(mass, abs=1e-6)
+        np.testing.assert_allclose(ours.sum(0), b, atol=1e-6)
+        assert (ours.sum(1) <= 1 / positions + 1e-6).all()
+
+
+def test_full_mass_is_plain_sinkhorn():
+    cost = costs(16, 2)
+    theirs = ot.sinkhorn(np.full(16, 1 / 16), np.full(2, 0.5), cost.numpy(), 0.1, stopThr=1e-10, numItermax=5000)
+    np.testing.assert_allclose(partial_transport(cost, 1.0, iterations=5000, threshold=1e-10), theirs, atol=1e-6)
+
+
+def test_the_default_tolerance_is_near_the_limit_in_single_precision():
+    cost = costs(20, 49, 2)
+    exact = partial_transport(cost, 0.8, iterations=5000, threshold=1e-10)
+    quick = partial_transport(cost.float(), 0.8)
+    assert (quick.double() - exact).abs().sum((1, 2)).max() < 0.01 * 0.8
+
+
+def test_every_problem_stops_by_itself():
+    """Easy and hard problems in one batch give what each gives alone, to the last bit."""
+    batch = torch.cat([costs(3, 16, 2, spread=0.01), costs(3, 16, 2, spread=0.8, seed=1)]).float()
+    together = partial_transport(batch, 0.8)
+    for number, cost in enumerate(batch):
+        assert torch.equal(together[number], partial_transport(cost[None], 0.8)[0])
+    longer = partial_transport(batch, 0.8, threshold=1e-7)
+    assert not torch.equal(together[3:], longer[3:])  # the hard ones had stopped at their tolerance
+
+
+def test_the_plan_has_no_gradient():
+    cost = costs(4, 16, 2).requires_grad_()
+    assert not partial_transport(cost, 0.8).requires_grad
