@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.pfedmoap-installed
 LEAST_GB := 8
 PRETRAINED ?= build/embedded-clip
+PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pinned"], sep="\n")
 
 # Several torch threads on shared cores are far slower than one; what is parallel here is processes.
 OMP_NUM_THREADS ?= 1
@@ -39,7 +40,8 @@ clean: ## remove caches and smoke results; results that took time stay, and so d
 	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist results/smoke figures/smoke
 	find pfedmoap tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is written last: an installation that was interrupted is taken up again.
+# The stamp is written last: an installation that was interrupted is taken up again. The pins are given as constraints
+# too, as pip would else download the newest PyTorch before it turns to the pinned one.
 $(INSTALLED): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.11 or newer, or give" \
 	  "one with make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -48,5 +50,6 @@ $(INSTALLED): pyproject.toml
 	@test -e $@ || $(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < $(LEAST_GB) * 10**9)' || { \
 	  echo "error: less than $(LEAST_GB) GB are free on this disk, which PyTorch and the rest need: make room" >&2; exit 1; }
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[pinned,test]'
+	@$(BIN)/python -c '$(PINS)' > $(VENV)/pins.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[pinned,test]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""The command line: `pfedmoap run`, `pfedmoap reproduce`, `pfedmoap info`."""
+"""The command line: `pfedmoap run`, `reproduce`, `info`, and those about data (`cli_data`)."""
 
 import json
 import sys
@@ -13,8 +13,9 @@ import typer
 from click.core import ParameterSource
 from typer.core import TyperCommand, TyperOption
 
-from pfedmoap import paths
-from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap import cli_data, paths
+from pfedmoap.arguments import AsJson, CacheDir, DataRoot, Device, Jobs, place
+from pfedmoap.errors import PfedmoapError
 
 # What takes seconds to import is imported where it is used: --help and --version should answer at once.
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ app = typer.Typer(
     suggest_commands=False,  # click suggests them already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_data.data, name="data")
+app.command()(cli_data.cache)
 
 
 class OpenCommand(TyperCommand):
@@ -72,17 +75,6 @@ class ReproduceCommand(OpenCommand):
         ]  # fmt: skip
 
 
-def _place(help: str) -> Any:
-    return typer.Option(help=help, rich_help_panel="Where")
-
-
-DataRoot = Annotated[Path | None, _place("Folder of the data sets that are read from disk.")]
-CacheDir = Annotated[Path | None, _place(r"Folder of cached image features. \[default: .cache in the project]")]
-Device = Annotated[str, _place("cpu, cuda, cuda:1, ...")]
-Jobs = Annotated[int, _place("Processes, of one torch thread each; 0: one per core.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, and nothing else there.")]
-
-
 def _what(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, rich_help_panel="What to run")
 
@@ -107,7 +99,7 @@ def run(
     force: Annotated[bool, _what("Run again what is already stored.", "--force")] = False,
     as_json: AsJson = False,
     data_root: DataRoot = None,
-    results: Annotated[Path | None, _place(r"Folder of the records. \[default: results/runs/records]")] = None,
+    results: Annotated[Path | None, place(r"Folder of the records. \[default: results/runs/records]")] = None,
     cache_dir: CacheDir = None,
     device: Device = "cpu",
     jobs: Jobs = 0,
@@ -131,7 +123,7 @@ def run(
     from pfedmoap.store import Store
 
     experiments = build_experiments(dataset, _split(method), _split(seed), profile, context.obj)
-    place = Place(data_root and str(data_root), cache_dir and str(cache_dir), _usable(device))
+    place = Place(data_root and str(data_root), cache_dir and str(cache_dir), device)
     store = Store(results or paths.results_dir("runs") / "records")
     with redirect_stdout(sys.stderr):
         records = _records(experiments, place, store, jobs, force)
@@ -148,8 +140,8 @@ def reproduce(
     profile: Annotated[str, _what("smoke (seconds), quick (minutes) or paper (real data and weights).")] = "quick",
     seeds: Annotated[str | None, _what(r"Such as 1,2,3. \[default: the notebook's]")] = None,
     data_root: DataRoot = None,
-    results: Annotated[Path | None, _place(r"Folder of tables and records. \[default: results/PROFILE]")] = None,
-    figures: Annotated[Path | None, _place(r"Folder of figures. \[default: figures/PROFILE]")] = None,
+    results: Annotated[Path | None, place(r"Folder of tables and records. \[default: results/PROFILE]")] = None,
+    figures: Annotated[Path | None, place(r"Folder of figures. \[default: figures/PROFILE]")] = None,
     cache_dir: CacheDir = None,
     device: Device = "cpu",
     jobs: Jobs = 0,
@@ -171,7 +163,7 @@ def reproduce(
 
     options = {"seeds": seeds, "data_root": data_root, "results": results, "figures": figures, "cache": cache_dir}
     parameters = {name: str(value) for name, value in options.items() if value is not None}
-    parameters |= {"device": _usable(device)} if device != "cpu" else {}
+    parameters |= {"device": device} if device != "cpu" else {}
     parameters |= {"jobs": jobs} if jobs else {}
     parameters |= dict(context.obj.get("parameter", ()))
     names = names or list(paper.GRIDS)
@@ -255,18 +247,6 @@ def _records(
 
 def _split(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-def _usable(device: str) -> str:
-    """The device, if tensors can be put on it."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the device {device!r} cannot be used here ({reason}): use another --device.") from error
-    return device
 
 
 def _say(message: str) -> None:

@@ -21,6 +21,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from PIL import Image
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -262,11 +263,24 @@ def _build(name: str, quick_gelu: bool) -> torch.nn.Module:
     """The architecture, whose weights are loaded next; until then open_clip warns that they are random."""
     logging.disable(logging.WARNING)
     try:
-        return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False)
+        with _Undrawn():
+            return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False)
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(f"open_clip cannot build {name!r} here: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves new weights as they are: drawing them takes longer than loading them, which comes next."""
+
+    DRAWS = ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_")  # of Tensor and nn.init
+
+    def __torch_function__(self, function, types, arguments=(), settings=None):
+        settings = settings or {}
+        if getattr(function, "__name__", None) in self.DRAWS:
+            return settings["tensor"] if "tensor" in settings else arguments[0]
+        return function(*arguments, **settings)
 
 
 def _refuse_other_text_towers(name: str, network) -> None:
@@ -310,4 +324,4 @@ def _attention_pool_all(pool, maps: Tensor) -> Tensor:
         tokens, tokens, tokens, tokens.shape[-1], pool.num_heads, None, bias, None, None, False, 0.0,
         pool.c_proj.weight, pool.c_proj.bias, training=False, need_weights=False, use_separate_proj_weight=True,
         q_proj_weight=pool.q_proj.weight, k_proj_weight=pool.k_proj.weight, v_proj_weight=pool.v_proj.weight)
-    return output[1:].transpose(0, 1)  # (B, M, d)
+    return output[1:].transpose(0, 1).contiguous()  # (B, M, d)

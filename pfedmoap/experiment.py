@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -104,6 +105,8 @@ class Experiment:
         """Plain data, fit for JSON; the method becomes {"name": ..., its settings}."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["method"] = {"name": self.method.name} | dataclasses.asdict(self.method)
+        if self.epsilon == math.inf:
+            plain["epsilon"] = "inf"  # JSON has no infinity
         return plain
 
     @classmethod
@@ -114,6 +117,8 @@ class Experiment:
         if "method" in plain:
             settings = dict(plain["method"])
             plain["method"] = build_method(settings.pop("name"), **settings)
+        if plain.get("epsilon") == "inf":
+            plain["epsilon"] = math.inf
         return cls(**plain)
 
     @property

@@ -27,6 +27,7 @@ COLORS = {
     "coop": "#de8f05", "promptfl": "#0173b2", "promptfl_ft": "#56b4e9", "fedper": "#cc78bc", "fedprox": "#ca9161",
     "fedamp": "#fbafe4", "pfedprompt": "#ece133", "fedotp": "#d55e00", "fedpgp": "#332288", "pfedmoap": "#029e73",
 }
+OTHER = "#8b5a2b"  # methods that are not part of the package
 ACCURACY, PUBLISHED = "accuracy (%)", "published"
 
 
@@ -48,17 +49,17 @@ def accuracy_bars(grid: Grid, store: Store) -> Figure:
     """The table as grouped bars: mean and standard deviation over seeds; published values only beside the same data."""
     numbers = results.summary(grid, store).set_index(["row", "column"])
     colors, columns = row_colors(grid), [column.title for column in grid.columns]
-    width = 0.84 / len(grid.rows)
+    width = 0.84 / len(grid.compared)
     with _canvas(figsize=(max(6, 1.2 + 1.9 * len(columns)), 3.9)) as (figure, axes):
-        for position, (row, color) in enumerate(colors.items()):
-            at = np.arange(len(columns)) + (position - (len(colors) - 1) / 2) * width
+        for position, row in enumerate(row.title for row in grid.compared):
+            at = np.arange(len(columns)) + (position - (len(grid.compared) - 1) / 2) * width
             line = numbers.loc[row].loc[columns]
             spread = line["std"] if line["seeds"].max() > 1 else None
-            axes.bar(at, line["mean"], width * 0.94, yerr=spread, color=color, label=row,
+            axes.bar(at, line["mean"], width * 0.94, yerr=spread, color=colors[row], label=row,
                      error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "0.2"})
             if grid.profile == "paper":
                 axes.plot(at, line["published_mean"], "D", markersize=5, fillstyle="none", color="black", clip_on=False,
-                          label=PUBLISHED if position == len(colors) - 1 else None)
+                          label=PUBLISHED if position == len(grid.compared) - 1 else None)
         axes.set(ylabel=ACCURACY, ylim=(0, 100), xlim=(-0.5, len(columns) - 0.5))
         axes.set_xticks(range(len(columns)), headings(grid))
         axes.grid(axis="x", visible=False)
@@ -72,7 +73,7 @@ def accuracy_by_round(grid: Grid, store: Store) -> Figure:
     colors = row_colors(grid)
     with _panels(grid, height=3.1) as (figure, panels):
         for axes, column in zip(panels, grid.columns, strict=True):
-            for row in grid.rows:
+            for row in grid.compared:
                 here = data[(data["row"] == row.title) & (data["column"] == column.title)]
                 over_seeds = here.groupby("round")["accuracy"]
                 mean, std = over_seeds.mean(), over_seeds.std(ddof=0)
@@ -128,7 +129,7 @@ def row_colors(grid: Grid) -> dict[str, tuple[float, float, float]]:
     for row in grid.rows:
         alike = [other for other in grid.rows if type(other.method) is type(row.method)]
         variants = [other.title for other in alike if other.method != type(row.method)()]
-        own = np.array(to_rgb(COLORS[row.method.name]))
+        own = np.array(to_rgb(COLORS.get(row.method.name, OTHER)))
         pale = 0.0 if row.title not in variants else 0.6 * (1 - variants.index(row.title) / len(variants))
         colors[row.title] = tuple(own + (1 - own) * pale)
     return colors
@@ -136,7 +137,7 @@ def row_colors(grid: Grid) -> dict[str, tuple[float, float, float]]:
 
 def _color(record: Record) -> tuple[float, float, float]:
     """The colour of a run's method."""
-    return to_rgb(COLORS[record["experiment"]["method"]["name"]])
+    return to_rgb(COLORS.get(record["experiment"]["method"]["name"], OTHER))
 
 
 # --- of one run

@@ -8,11 +8,26 @@ import pandas as pd
 
 from pfedmoap.errors import UserError
 from pfedmoap.experiment import Experiment, refuse_unknown
-from pfedmoap.methods import CoOp, Method, PFedMoAP, PromptFL, ZeroShot
+from pfedmoap.methods import (
+    CoOp,
+    FedAMP,
+    FedOTP,
+    FedPer,
+    FedPGP,
+    FedProx,
+    Method,
+    PFedMoAP,
+    PFedPrompt,
+    PromptFL,
+    PromptFLFT,
+    ZeroShot,
+    ZeroShotOwnClasses,
+    ZeroShotPrior,
+)
 from pfedmoap.paths import PUBLISHED
 
 PROFILES = ("smoke", "quick", "paper")
-SEEDS = (1, 2, 3)
+SEEDS = {"smoke": (1,), "quick": (1, 2, 3), "paper": (1, 2, 3)}
 
 # The five label-disjoint sets of Table 1, and the embedded sets that stand in for them outside the `paper` profile.
 LABEL_DISJOINT = {
@@ -57,11 +72,19 @@ def experiment(dataset: str, method: Method, profile: str = "quick", **overrides
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: how it is called, the method, and the published row that it stands beside."""
+    """A row of a table.
+
+    Attributes:
+        title: how it is called.
+        method: what is run.
+        published: the published row that it stands beside; empty if there is none.
+        control: untrained or crippled on purpose, and set apart from the methods (SPEC 8).
+    """
 
     title: str
     method: Method
-    published: str
+    published: str = ""
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +110,11 @@ class Grid:
     columns: tuple[Column, ...]
     cells: dict[tuple[str, str], tuple[Experiment, ...]]
 
+    @property
+    def compared(self) -> tuple[Row, ...]:
+        """The rows that are no controls; if there are none, all."""
+        return tuple(row for row in self.rows if not row.control) or self.rows
+
     def __iter__(self) -> Iterator[Experiment]:
         """All experiments of the grid."""
         for experiments in self.cells.values():
@@ -94,11 +122,15 @@ class Grid:
 
 
 def table1(
-    profile: str = "quick", seeds: Sequence[int] = SEEDS, methods: Sequence[str] | None = None, **overrides: Any
+    profile: str = "quick",
+    seeds: Sequence[int] | None = None,
+    methods: Sequence[str] | None = None,
+    **overrides: Any,
 ) -> Grid:
     """Table 1: few-shot accuracy on five sets whose classes are dealt to ten clients.
 
     Args:
+        seeds: None: the profile's.
         methods: names of the methods to run; None: all.
         overrides: settings that replace the profile's in every run.
     """
@@ -106,14 +138,29 @@ def table1(
         Row("ZS-CLIP", ZeroShot(), "ZS-CLIP"),
         Row("CoOp", CoOp(), "CoOp"),
         Row("PromptFL", PromptFL(), "PromptFL"),
+        Row("PromptFL+FT", PromptFLFT(), "PromptFL+FT"),
+        Row("Prompt+FedPer", FedPer(), "Prompt+FedPer"),
+        Row("Prompt+FedProx", FedProx(), "Prompt+FedProx"),
+        Row("Prompt+FedAMP", FedAMP(), "Prompt+FedAMP"),
+        Row("pFedPrompt", PFedPrompt(), "pFedPrompt"),
+        Row("FedOTP", FedOTP(), "FedOTP"),
+        Row("FedPGP", FedPGP()),
         Row("pFedMoAP (λ = 0)", PFedMoAP(lam=0.0), "pFedMoAP (lambda=0.0)"),
         Row("pFedMoAP (λ = 0.5)", PFedMoAP(lam=0.5), "pFedMoAP (lambda=0.5)"),
+        *CONTROLS,
     )
     columns = tuple(Column(title, real if profile == "paper" else embedded)
                     for title, (real, embedded) in LABEL_DISJOINT.items())
     return _grid("table1", profile, rows, columns, seeds, methods, overrides)
 
 
+# What the evaluation gives away for knowing which classes a client owns, and what is left without experts or prompts.
+CONTROLS = (
+    Row("ZS-CLIP, own classes only", ZeroShotOwnClasses(), control=True),
+    Row("ZS-CLIP + label prior", ZeroShotPrior(), control=True),
+    Row("pFedMoAP without experts (K = 0)", PFedMoAP(experts=0), control=True),
+    Row("pFedMoAP with a frozen prompt", PFedMoAP(train_prompt=False), control=True),
+)
 GRIDS = {"table1": table1}
 
 
@@ -121,6 +168,8 @@ def _grid(name, profile, rows, columns, seeds, methods, overrides) -> Grid:
     if methods is not None:
         refuse_unknown(methods, [row.method.name for row in rows], f"method in {name}")
         rows = tuple(row for row in rows if row.method.name in methods)
+    refuse_unknown([profile], list(PROFILES), "profile")
+    seeds = SEEDS[profile] if seeds is None else seeds
     if not rows or not seeds:
         raise UserError(f"{name} needs at least one method and one seed.")
     cells = {(row.title, column.title): tuple(

@@ -60,7 +60,7 @@ def prepare(experiment: Experiment, place: Place = Place(), progress: bool = Fal
     encoder = PromptEncoder(clip, imageset.class_names)
     context = Context(
         text=TextFeatures(encoder),
-        handwritten=clip.encode_texts([f"a photo of a {name}." for name in imageset.class_names]),
+        handwritten=encoder.handwritten(),
         logit_scale=clip.logit_scale,
         initial_prompt=initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed),
         seed=experiment.seed)

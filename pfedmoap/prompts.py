@@ -117,6 +117,15 @@ class PromptEncoder:
         features = _norm(x, (model.ln_final.weight, model.ln_final.bias)) @ model.text_projection
         return F.normalize(features.float(), dim=-1)
 
+    @torch.no_grad()
+    def handwritten(self, words: str = "a photo of a") -> Tensor:
+        """Features of the sentences "{words} {name}.", (C, d): a prompt whose context tokens are words.
+
+        Many times cheaper than `Clip.encode_texts`, which spends a full row of tokens on every class.
+        """
+        tokens = torch.tensor(_word_tokens(self.clip, words), device=self.clip.device)  # (m,)
+        return self(self.clip.model.token_embedding(tokens).float()[None])[0]
+
     def bytes_per_prompt(self, context_tokens: int = 16) -> int:
         """A generous estimate of the memory that one prompt takes in a training step."""
         classes, longest = len(self.class_names), self._layout.longest
@@ -258,9 +267,14 @@ def _suffix_tokens(clip: Clip, name: str) -> list[int]:
     """Tokens of "name . [EOT]", however long."""
     if not name.strip():
         raise UserError("A class has an empty name; every class needs a name that its prompt can end with.")
+    return [*_word_tokens(clip, f"{name}."), clip.tokenizer.eot_token_id]
+
+
+def _word_tokens(clip: Clip, text: str) -> list[int]:
+    """Tokens of a text, without those that mark its start and end."""
     start, end = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
-    tokens = clip.tokenizer([f"{name}."], context_length=8 + 4 * len(name))[0].tolist()
-    return tokens[tokens.index(start) + 1 : tokens.index(end) + 1]
+    tokens = clip.tokenizer([text], context_length=8 + 4 * len(text))[0].tolist()
+    return tokens[tokens.index(start) + 1 : tokens.index(end)]
 
 
 def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:

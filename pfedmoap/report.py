@@ -27,8 +27,8 @@ def table(grid: Grid, store: Store) -> Table:
     Outside the `paper` profile the published numbers are a block of their own, as they are about other data.
     """
     numbers = summary(grid, store).set_index(["row", "column"])
-    return Table(caption(grid, store), _paper_blocks(grid, numbers) if grid.profile == "paper"
-                 else _stand_in_blocks(grid, numbers))
+    blocks = _paper_blocks(grid, numbers) if grid.profile == "paper" else _stand_in_blocks(grid, numbers)
+    return Table(caption(grid, store), blocks)
 
 
 def write_table(grid: Grid, store: Store, folder: str | Path) -> list[Path]:
@@ -56,19 +56,36 @@ def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:
 
 
 def _stand_in_blocks(grid: Grid, numbers: pd.DataFrame) -> tuple[Block, ...]:
-    rows, columns = [row.title for row in grid.rows], [column.title for column in grid.columns]
-    here = _block("Run here, on embedded stand-ins", numbers, rows, columns, "mean", "std")
-    here.text.columns = here.bold.columns = [column.dataset for column in grid.columns]
-    known = [row for row in rows if numbers.loc[row, "published_mean"].notna().any()]
-    if not known:
-        return (here,)
-    heading = "Published in the paper, on other data and another CLIP: not to be compared cell by cell"
-    return here, _block(heading, numbers, known, columns, "published_mean", "published_std")
+    rows, columns = _titles(grid, control=False), [column.title for column in grid.columns]
+    blocks = [_block("Run here, on embedded stand-ins", numbers, rows, columns, "mean", "std")] if rows else []
+    blocks += _control_blocks(grid, numbers)
+    for block in blocks:
+        block.text.columns = block.bold.columns = [column.dataset for column in grid.columns]
+    if known := [row for row in rows if numbers.loc[row, "published_mean"].notna().any()]:
+        heading = "Published in the paper, on other data and another CLIP: not to be compared cell by cell"
+        blocks.append(_block(heading, numbers, known, columns, "published_mean", "published_std"))
+    return tuple(blocks)
+
+
+def _control_blocks(grid: Grid, numbers: pd.DataFrame) -> list[Block]:
+    """The controls, below a rule of their own and never in bold."""
+    rows, columns = _titles(grid, control=True), [column.title for column in grid.columns]
+    if not rows:
+        return []
+    block = _block("Controls, untrained or crippled on purpose: how much is knowing one's own classes, and how much "
+                   "is left without experts or a trained prompt", numbers, rows, columns, "mean", "std")
+    return [Block(block.heading, block.text, block.bold & False)]
+
+
+def _titles(grid: Grid, control: bool) -> list[str]:
+    return [row.title for row in grid.rows if row.control == control]
 
 
 def _paper_blocks(grid: Grid, numbers: pd.DataFrame) -> tuple[Block, ...]:
-    """One block; under each method its published line and the difference."""
-    rows, columns = [row.title for row in grid.rows], [column.title for column in grid.columns]
+    """One block of methods, each with its published line and the difference under it; then the controls."""
+    rows, columns = _titles(grid, control=False), [column.title for column in grid.columns]
+    if not rows:
+        return tuple(_control_blocks(grid, numbers))
     here = _block("Run here, and as published", numbers, rows, columns, "mean", "std")
     known = _block("", numbers, rows, columns, "published_mean", "published_std")
     lines, bold = {}, {}
@@ -79,7 +96,8 @@ def _paper_blocks(grid: Grid, numbers: pd.DataFrame) -> tuple[Block, ...]:
             lines[f"{row}: published"], bold[f"{row}: published"] = known.text.loc[row], False & here.bold.loc[row]
             lines[f"{row}: difference"] = difference.map(lambda value: f"{value:+.2f}" if value == value else "")
             bold[f"{row}: difference"] = False & here.bold.loc[row]
-    return (Block(here.heading, pd.DataFrame(lines).T[columns], pd.DataFrame(bold).T[columns].astype(bool)),)
+    methods = Block(here.heading, pd.DataFrame(lines).T[columns], pd.DataFrame(bold).T[columns].astype(bool))
+    return methods, *_control_blocks(grid, numbers)
 
 
 def _block(heading: str, numbers: pd.DataFrame, rows, columns, mean: str, std: str) -> Block:
@@ -119,9 +137,14 @@ def reading(grid: Grid, store: Store) -> str:
     """Who is ahead of whom, where and by how much, in sentences computed from the records."""
     numbers = summary(grid, store)
     means, stds = (_square(grid, numbers, name) for name in ("mean", "std"))
+    controls = means.loc[_titles(grid, control=True)]
+    means = means.loc[_titles(grid, control=False)]
     average = means.mean(axis=1).sort_values(ascending=False, kind="stable")
     text = "Mean over the columns: " + ", ".join(f"{row} {value:.1f} %" for row, value in average.items()) + "."
-    ours = [row.title for row in grid.rows if isinstance(row.method, PFedMoAP)]
+    if len(controls):
+        levels = controls.mean(axis=1).sort_values(ascending=False, kind="stable")
+        text += " Controls: " + ", ".join(f"{row} {value:.1f} %" for row, value in levels.items()) + "."
+    ours = [row.title for row in grid.rows if isinstance(row.method, PFedMoAP) and not row.control]
     others = means.drop(index=ours)
     if ours and len(others):
         # The default settings, as the paper does: picking the best variant after the fact would flatter it.

@@ -45,6 +45,21 @@ def rounds(grid: Grid, store: Store) -> pd.DataFrame:
         for row, column, experiment, record in records(grid, store) for entry in record["rounds"]])
 
 
+def traffic(grid: Grid, store: Store) -> pd.DataFrame:
+    """What the methods cost on the network: one line per row of the table, means over its runs.
+
+    Returns:
+        Columns bytes_up and bytes_down (of a client in a round that it takes part in), and total (of all clients in
+        the whole run, both ways).
+    """
+    lines = []
+    for row, _, _, record in records(grid, store):
+        total = sum(sum(entry[way].values()) for entry in record["rounds"] for way in ("bytes_up", "bytes_down"))
+        lines.append({"row": row, "total": total})
+    table = cells(grid, store).groupby("row", sort=False)[["bytes_up", "bytes_down"]].mean()
+    return table.assign(total=pd.DataFrame(lines).groupby("row", sort=False)["total"].mean())
+
+
 def summary(grid: Grid, store: Store) -> pd.DataFrame:
     """One line per cell of the table, in the grid's order.
 

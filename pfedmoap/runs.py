@@ -6,6 +6,7 @@ import os
 import platform
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -67,7 +68,8 @@ def run_all(
     call this on the same store at once.
 
     Args:
-        jobs: processes; None: one per core; 1: in this process.
+        jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
+            written in a notebook.
 
     Returns:
         One row per experiment, in their order (`frame`).
@@ -77,7 +79,9 @@ def run_all(
     """
     experiments = list(dict.fromkeys(experiments))
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
-    jobs = min(jobs or cores(), max(len(missing), 1))
+    jobs = min(jobs or (cores() if place.device == "cpu" else 1), max(len(missing), 1))
+    if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
+        jobs = 1  # other processes cannot import a method that was written in a notebook
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
         tasks = [(experiment, place, str(store.folder)) for experiment in missing]
@@ -234,7 +238,14 @@ def _start_worker(finished_rounds) -> None:
     global _finished_rounds  # a worker process's own, set once at its start
     _finished_rounds = finished_rounds
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is gone, killed without a chance to end it; the checkpoints are whole."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _work(experiment: Experiment, place: Place, folder: str, wait: bool) -> bool:

@@ -36,6 +36,12 @@ def test_experiments_survive_json(method):
     assert again == one and again.key == one.key and hash(again) == hash(one)
 
 
+def test_an_infinite_epsilon_is_valid_json():
+    one = Experiment(epsilon=float("inf"))
+    text = json.dumps(one.to_dict(), allow_nan=False)
+    assert Experiment.from_dict(json.loads(text)) == one and one.key != Experiment(epsilon=1.0).key
+
+
 def test_a_weights_file_counts_by_content(tmp_path):
     for name, content in (("a.pt", b"one"), ("copy.pt", b"one"), ("b.pt", b"two")):
         (tmp_path / name).write_bytes(content)
@@ -79,7 +85,8 @@ def test_the_paper_profile_is_section_4_1():
 
 def test_table1s_grid():
     grid = table1("quick", seeds=(1, 2))
-    assert len(grid.cells) == 25 and len(list(grid)) == len({one.key for one in grid}) == 50
+    assert len(grid.cells) == 5 * (12 + 4) and len(list(grid)) == len({one.key for one in grid}) == 160
+    assert [row.control for row in grid.rows] == [False] * 12 + [True] * 4 and len(grid.compared) == 12
     assert {one.method.name for one in table1("smoke", methods=["coop", "pfedmoap"])} == {"coop", "pfedmoap"}
     assert all(one.rounds == 1 for one in table1("quick", seeds=(1,), rounds=1))
     with pytest.raises(UserError, match="no method in table1 'copo'; did you mean 'coop'"):

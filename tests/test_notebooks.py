@@ -68,3 +68,15 @@ def test_table1_runs_and_writes_table_and_figures(tmp_path):
     assert r"\toprule" in (tmp_path / "results" / "table1.tex").read_text()
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == len(list(grid))
     assert_written(tmp_path / "figures", "table1", "table1_rounds", "table1_clients", "table1_traffic")
+
+
+def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):
+    executed = execute("02", tmp_path, rounds=2)
+    assert_written(tmp_path / "figures", "your_own_data_partition")
+    accuracies = pd.read_csv(tmp_path / "results" / "your_own_data.csv")
+    assert accuracies["client"].tolist() == ["grayscale", "product", "wallpaper", "webcam"]
+    gate = pd.read_csv(tmp_path / "results" / "your_own_data_gate.csv")
+    assert len(gate) == 5 and gate.filter(regex="own prompt|expert").sum(axis=1).round(2).eq(1).all()
+    assert "recognised as clients/<client>/{train,test}/<class>/*" in printed(executed)
+    assert "the same answer: True" in printed(executed)
+    assert (tmp_path / "results" / "personal_0.safetensors").stat().st_size < 500_000

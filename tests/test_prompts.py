@@ -47,6 +47,13 @@ def test_features_and_gradient_equal_open_clips(random_clip):
     assert_same_features_and_gradient(random_clip, NAMES, prompts)
 
 
+def test_handwritten_prompts_equal_whole_sentences(random_clip):
+    names = (*NAMES, "St. Bernard (dog)", "'60s car")
+    sentences = random_clip.encode_texts([f"a photo of a {name}." for name in names])
+    handwritten = PromptEncoder(random_clip, names).handwritten()
+    assert (handwritten - sentences).norm() <= 1e-5 * sentences.norm()
+
+
 @pytest.mark.parametrize(
     "names", [("cat",), ("cat", "cat", "dog"), ("a", "x y z w v u t s r q p o"), ("St. Bernard (dog)",)])
 @pytest.mark.parametrize("context_tokens", [1, 4])

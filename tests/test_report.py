@@ -250,3 +250,22 @@ def test_html_is_escaped_and_bold(tmp_path):
     text = shown._repr_html_()
     assert "A &lt; b &amp; c." in text and "<b>95.00 ± 0.00</b>" in text and "<b>80.00" not in text
     assert repr(shown) == shown.to_markdown()
+
+
+def test_traffic_is_per_client_and_round_and_in_total(tmp_path):
+    grid = make_grid()
+    table = results.traffic(grid, make_store(tmp_path, grid))
+    assert list(table.index) == [row.title for row in grid.rows]
+    assert (table["bytes_up"] == 1024).all() and (table["bytes_down"] == 2048).all()  # 1024, then 3072
+    assert (table["total"] == 2 * (1024 + 1024) + 2 * (1024 + 3072)).all()
+
+
+def test_controls_stand_apart_and_are_never_bold(tmp_path):
+    rows = (ROWS[1], ROWS[2], replace(ROWS[0], control=True))
+    grid = make_grid(rows=rows)
+    store = make_store(tmp_path, grid)
+    methods, controls, _ = report.table(grid, store).blocks
+    assert list(methods.text.index) == ["CoOp", "pFedMoAP (λ = 0.5)"] and list(controls.text.index) == ["ZS-CLIP"]
+    assert not controls.bold.to_numpy().any() and controls.heading.startswith("Controls")
+    text = report.reading(grid, store)
+    assert "Controls: ZS-CLIP 50.0 %." in text and "ZS-CLIP" not in text.split("Controls")[0]

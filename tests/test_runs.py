@@ -1,19 +1,22 @@
 """Whole runs on the embedded CLIP and data: records, resume, kills, many processes on one store."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
 import time
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, ZeroShot
+from pfedmoap.methods import CoOp, FedOTP, PFedMoAP, PFedPrompt, PromptFL, ZeroShot, ZeroShotPrior
 from pfedmoap.paper import experiment
-from pfedmoap.runs import Place, frame, run, run_all
+from pfedmoap.runs import Place, frame, prepare, run, run_all
 from pfedmoap.store import Store
 
 
@@ -145,6 +148,49 @@ def test_a_killed_grid_goes_on_and_two_at_once_do_nothing_twice(place, tmp_path)
 def test_what_cannot_run_is_refused_in_one_sentence_before_training(place, change, message):
     with pytest.raises(UserError, match=message):
         run(dataclasses.replace(small(), **change), place, progress=False)
+
+
+@pytest.fixture(scope="module")
+def small_resnet(tmp_path_factory) -> dict[str, str]:
+    """A ResNet CLIP with 16 image positions at random weights."""
+    folder = tmp_path_factory.mktemp("resnet")
+    vision = {"image_size": 128, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "patch_size": None}
+    text = {"context_length": 40, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+    (folder / "Small-RN.json").write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("Small-RN", pretrained_text=False).state_dict(), folder / "weights.pt")
+    return {"model": "Small-RN", "weights": str(folder / "weights.pt")}
+
+
+@pytest.mark.parametrize("tower", ["vit", "resnet"])
+def test_fedotp_runs_on_the_spatial_features_of_both_kinds_of_tower(place, small_resnet, tower):
+    settings = {} if tower == "vit" else small_resnet
+    record = run(small(FedOTP(), rounds=2, shots=2, **settings), place, progress=False)
+    assert len(record["rounds"]) == 2 and all(loss > 0 for loss in record["rounds"][1]["losses"].values())
+
+
+@pytest.mark.parametrize("method", [PFedPrompt(), ZeroShotPrior()], ids=lambda method: method.name)
+def test_methods_that_remember_images_see_them_unaugmented(place, method):
+    federation = prepare(small(method), place).federation
+    assert torch.equal(federation.data.plain_features, federation.data.train_features[0])  # digits have no augmentation
+    assert prepare(small(), place).federation.data.plain_features is None
+
+
+def test_privacy_is_in_the_record(place):
+    record = run(small(PromptFL(), epsilon=50.0, rounds=1), place, progress=False)
+    assert record["experiment"]["epsilon"] == 50.0 and record["experiment"]["delta"] == 0.05
+    assert len(record["rounds"][0]["sigmas"]) == 5 and min(record["rounds"][0]["sigmas"].values()) > 0
+
+
+def test_a_method_written_in_a_notebook_runs_in_this_process(place, tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Mine(PromptFL):
+        name = "mine"
+
+    Mine.__module__ = "__main__"
+    table = run_all([small(Mine(), rounds=1)], place, store=Store(tmp_path), jobs=2, progress=False)
+    assert list(table["method"]) == ["mine"]
 
 
 def test_frames_hold_percent(place):
