@@ -23,16 +23,19 @@ def partial_transport(
     Returns:
         T, (..., M, n), without gradient.
     """
-    kernel = (-cost / regularisation).exp()
     rows, columns = 1 / cost.shape[-2], mass / cost.shape[-1]
-    u = torch.ones_like(kernel[..., 0])  # (..., M)
-    v = torch.ones_like(kernel[..., 0, :])  # (..., n)
-    running = torch.ones_like(v[..., :1], dtype=torch.bool)  # (..., 1)
+    shape = cost.transpose(-1, -2).shape
+    kernel = (-cost / regularisation).exp().transpose(-1, -2).reshape(-1, *shape[-2:]).contiguous()  # (problems, n, M)
+    u, v = torch.ones_like(kernel[:, 0]), torch.ones_like(kernel[:, :, 0])  # (problems, M), (problems, n)
+    running = torch.arange(len(kernel), device=cost.device)  # the problems that have not stopped
     for _ in range(iterations):
-        scaled = rows / (kernel * v[..., None, :]).sum(-1)
-        new_u = scaled if mass == 1 else scaled.clamp_max(1.0)
-        new_v = columns / (kernel * new_u[..., None]).sum(-2)
-        change = ((new_v - v).abs() / new_v).amax(-1, keepdim=True)
-        u, v = torch.where(running, new_u, u), torch.where(running, new_v, v)
-        running = running & (change > threshold)
-    return u[..., None] * kernel * v[..., None, :]
+        active = kernel[running]
+        new_u = rows / torch.einsum("pnm,pn->pm", active, v[running])
+        new_u = new_u if mass == 1 else new_u.clamp_max(1.0)
+        new_v = columns / torch.einsum("pnm,pm->pn", active, new_u)
+        change = ((new_v - v[running]).abs() / new_v).amax(-1)
+        u[running], v[running] = new_u, new_v
+        running = running[change > threshold]
+        if not len(running):
+            break
+    return (u[:, None] * kernel * v[..., None]).view(shape).transpose(-1, -2)

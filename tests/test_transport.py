@@ -41,11 +41,11 @@ def test_the_default_tolerance_is_near_the_limit_in_single_precision():
 
 
 def test_every_problem_stops_by_itself():
-    """Easy and hard problems in one batch give what each gives alone, to the last bit."""
+    """Easy and hard problems in one batch give what each gives alone: one more iteration would change about 1e-5."""
     batch = torch.cat([costs(3, 16, 2, spread=0.01), costs(3, 16, 2, spread=0.8, seed=1)]).float()
     together = partial_transport(batch, 0.8)
     for number, cost in enumerate(batch):
-        assert torch.equal(together[number], partial_transport(cost[None], 0.8)[0])
+        torch.testing.assert_close(together[number], partial_transport(cost[None], 0.8)[0], atol=1e-7, rtol=0)
     longer = partial_transport(batch, 0.8, threshold=1e-7)
     assert not torch.equal(together[3:], longer[3:])  # the hard ones had stopped at their tolerance
 
