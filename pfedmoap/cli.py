@@ -92,7 +92,7 @@ def pfedmoap(
 @app.command(cls=RunCommand, short_help="Run one experiment or several, and show the accuracies.")
 def run(
     context: typer.Context,
-    dataset: Annotated[str, _what("Data set, embedded or on disk: see `pfedmoap info`.")] = "patterns",
+    dataset: Annotated[str, _what("Embedded, on disk (see `pfedmoap data`), or folders: your own.")] = "patterns",
     method: Annotated[list[str], _what("Method, several separated by commas, or all.")] = ["pfedmoap"],  # noqa: B006
     profile: Annotated[str, _what("Settings to start from: smoke, quick or paper.")] = "quick",
     seed: Annotated[list[str], _what("Seed, or several separated by commas.")] = ["1"],  # noqa: B006
@@ -116,6 +116,8 @@ def run(
       pfedmoap run --dataset digits --lam 0.25 --seed 1,2,3 --json
 
       pfedmoap run --dataset caltech101 --data-root DIR --shots none
+
+      pfedmoap run --dataset folders --data-root DIR --partition given --clients 4
     """
     from pfedmoap import console
     from pfedmoap.options import build_experiments

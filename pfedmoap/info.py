@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pfedmoap import clip
-from pfedmoap.data import catalog
+from pfedmoap.data import catalog, folders
 from pfedmoap.embedded import sets
 from pfedmoap.errors import UserError
 from pfedmoap.paths import ROOT, cache_dir
@@ -55,6 +55,8 @@ def _model(name: str, weights: str | None) -> dict[str, Any]:
 def _data_set(name: str, root: Path | None) -> str:
     if name in sets.NAMES:
         return "embedded"
+    if name == folders.NAME:
+        return "your own images; `pfedmoap data folders --data-root DIR` looks at them"
     if root is None:
         return "on disk; --data-root DIR looks for it"
     try:

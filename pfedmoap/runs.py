@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from pfedmoap.data import catalog, folders
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
 from pfedmoap.federation import Round
@@ -50,6 +51,7 @@ def run(
     if store is None:
         return _run(experiment, place, None, progress, on_round)
     with store.claim(experiment, wait=True):
+        _refuse_other_images([experiment], place, store)
         return store.get(experiment) or _run(experiment, place, store, progress, on_round)
 
 
@@ -78,6 +80,7 @@ def run_all(
         PfedmoapError: a run failed; the others are done and stored all the same.
     """
     experiments = list(dict.fromkeys(experiments))
+    _refuse_other_images(experiments, place, store)
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
     jobs = min(jobs or (cores() if place.device == "cpu" else 1), max(len(missing), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
@@ -90,6 +93,17 @@ def run_all(
         lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
         raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
     return frame([store.get(experiment) for experiment in experiments])
+
+
+def _refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
+    """Your own folders may change, and others be put in their place, under the same name and hence the same record."""
+    records = [record for item in experiments if item.dataset == folders.NAME and (record := store.get(item))]
+    if records and place.data_root:
+        imageset = catalog.load(folders.NAME, place.data_root)
+        for record in records:
+            if record["data"]["fingerprint"] != imageset.fingerprint:
+                raise UserError(f"{store.folder} has this run for other images than those in {place.data_root}: choose "
+                                f"another folder (--results DIR), or run it again in its place (--force).")
 
 
 def cores() -> int:

@@ -27,7 +27,7 @@ class CachedTable:
     Attributes:
         path: its rows; the checksums and the lock lie beside it.
         dataset, data: the data set's name, and the first 12 digits of its fingerprint.
-        backbone: model and weights that made it; the first 12 digits of the CLIP's fingerprint if they are not known.
+        backbone: model and weights that made it, if they are known, and the first digits of their fingerprint.
         split: "train" or "test".
         kind: "test view", "training views, seed 1", "test view, spatial", ...
         rows: finished ones, of all views together.
@@ -107,7 +107,8 @@ def _describe(path: Path, folder: re.Match, table: re.Match) -> CachedTable:
 def _backbone(folder: Path, clip: str) -> str:
     try:
         noted = json.loads((folder / f"{clip}.json").read_text())
-        return f"{noted['model']} ({noted['weights']})"
+        shipped = noted["weights"] == f"{noted['model']}.safetensors"
+        return " ".join([noted["model"], *[noted["weights"]] * (not shipped), clip[:6]])
     except (OSError, ValueError, KeyError, TypeError):
         return clip
 

@@ -15,6 +15,7 @@ from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.embedded import sets as embedded
 from pfedmoap.errors import UserError
+from pfedmoap.experiment import refuse_unknown
 from pfedmoap.paper import published
 
 SAMPLE = 32  # images that the quick check opens
@@ -76,7 +77,11 @@ def examine(
         cache_dir: the feature cache.
         every_file: open every image, not just a few; takes minutes for a large set.
         progress: whether to show a bar while every image is opened.
+
+    Raises:
+        UserError: there is no data set of that name. Whatever is wrong with one is in the diagnosis.
     """
+    refuse_unknown([name], list(catalog.names()), "data set")
     score = zero_shot_score(name)
     try:
         imageset = catalog.load(name, root)
@@ -111,7 +116,7 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
     pairs = defaultdict(set)
     for split in (imageset.train, imageset.test):
         if not isinstance(split.images, ImageFiles):
-            return "labels come with the images", ()
+            return "labels come with the pixels", ()
         for label, path in zip(split.labels.tolist(), split.images.paths, strict=True):
             pairs[label].add(os.path.basename(os.path.dirname(path)))
     owners = defaultdict(set)
@@ -134,7 +139,7 @@ def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> 
     """Looks for empty files, and opens some or all of the others; returns the finding in words, and problems."""
     images = [part.images for part in (imageset.train, imageset.test)]
     if not all(isinstance(part, ImageFiles) for part in images):
-        return "in memory", ()
+        return "no image files", ()
     paths = [path for part in images for path in part.paths]
     empty = [f"{path} is empty: replace or delete it" for path in paths if os.stat(path).st_size == 0]
     chosen = range(len(paths)) if every_file else np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))
@@ -142,7 +147,7 @@ def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> 
     opened = tqdm(broken, "opening images", len(chosen), unit=" images", delay=1, disable=not (progress and every_file))
     problems = (*empty, *(problem for problem in opened if problem))
     how = "all opened" if every_file else f"{len(chosen)} opened"
-    return f"{len(problems)} broken, {how}" if problems else f"fine, {how}", problems
+    return f"{len(problems)} of {len(paths)} files broken, {how}" if problems else f"files fine, {how}", problems
 
 
 def _unreadable(paths: Iterable[str]) -> Iterable[str | None]:

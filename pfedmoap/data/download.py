@@ -1,5 +1,6 @@
 """Downloads the data sets that torchvision has addresses and checksums of; cut connections are taken up again."""
 
+import gzip
 import hashlib
 import http.client
 import os
@@ -9,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from tqdm import tqdm
 
 from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
+from pfedmoap.experiment import refuse_unknown
 
 BLOCK = 2**18
 ATTEMPTS = 5  # in a row that bring nothing
@@ -89,18 +92,18 @@ def download(name: str, root: str | Path, progress: bool = True) -> str:
     Raises:
         UserError: there is nothing to download, the network or the disk fails, or a file is not what it should be.
     """
-    if name not in catalog.ON_DISK and name in catalog.names():
-        raise UserError(f"{name} needs no download: its images are drawn by the program, or your own")
+    refuse_unknown([name], list(catalog.names()), "data set")
+    if name not in catalog.ON_DISK:
+        raise UserError(f"{name} needs no download: its images are drawn by the program, or your own.")
     root = Path(root).expanduser()
     with _disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     try:
         return catalog.load(name, root).source
     except UserError as missing:
-        wanted = sources(name) if name in catalog.ON_DISK else ()
-        if not wanted:
-            raise UserError(f"{missing} (torchvision has no download of it)" if name in catalog.ON_DISK else
-                            str(missing)) from None  # fmt: skip
+        wanted = sources(name)
+        if not wanted:  # torchvision has no address of it, and the error says what to fetch and where to put it
+            raise UserError(f"{name} cannot be downloaded by a program; {missing}") from None
     with _disk_errors(root), FileLock(root / f".{name}.lock"):
         files = [fetch(source.url, root / source.folder, source.md5, progress) for source in wanted]
         for source, file in zip(wanted, files, strict=True):
@@ -177,7 +180,7 @@ def unpack(archive: Path, folder: Path, progress: bool = True) -> None:
     """Unpacks a zip or tar file.
 
     Raises:
-        UserError: it is damaged, or would write outside `folder`; nothing is written there.
+        UserError: it is damaged, or would write outside `folder`, which it does not get to do.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -192,8 +195,9 @@ def unpack(archive: Path, folder: Path, progress: bool = True) -> None:
                     file.extract(member, folder, filter="data")
     except tarfile.FilterError as error:
         raise UserError(f"{archive} would write outside its folder ({error}): do not use it") from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive} is damaged ({error}): delete it, then run the same again") from error
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        reason = str(error).partition(":")[0]
+        raise UserError(f"{archive} is damaged ({reason}): delete it, then run the same again") from error
 
 
 def _unpack_into_place(archive: Path, inner: str | None, progress: bool) -> None:

@@ -78,6 +78,18 @@ def partition(
     return Partition(tuple(map(np.sort, train)), tuple(map(np.sort, test)), notes)
 
 
+def suggested(imageset: ImageSet) -> tuple[str, int]:
+    """The protocol that a set asks for by itself, and its number of clients.
+
+    The clients that it came with; else a client per domain; else its classes, dealt to at most ten clients.
+    """
+    if imageset.clients:
+        return "given", len(imageset.clients)
+    if imageset.domain_names:
+        return "by_domain", len(imageset.domain_names)
+    return "label_disjoint", min(10, len(imageset.class_names))
+
+
 def few_shot(
     labels: np.ndarray, class_names: Sequence[str], shots: int, seed: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -28,10 +28,10 @@ def test_every_table_is_listed_with_what_it_holds(filled):
     (filled / "toy-abababababab" / "stranger.f32").touch()
     listed = cache.tables(filled)
     assert [(table.data, table.backbone, table.split, table.kind, table.rows) for table in listed] == [
-        ("ab" * 6, "linear (seed 0)", "test", "test view", 7),
-        ("ab" * 6, "linear (seed 0)", "train", "training views, seed 3", 80),
-        ("ab" * 6, "linear (seed 1)", "train", "test view, spatial", 40),
-        ("cd" * 6, "linear (seed 1)", "train", "test view", 10),
+        ("ab" * 6, "linear seed 0 000000", "test", "test view", 7),
+        ("ab" * 6, "linear seed 0 000000", "train", "training views, seed 3", 80),
+        ("ab" * 6, "linear seed 1 111111", "train", "test view, spatial", 40),
+        ("cd" * 6, "linear seed 1 111111", "train", "test view", 10),
     ]
     assert {table.dataset for table in listed} == {"toy"}
     assert all(table.size > 0 and datetime.now() - table.modified < timedelta(minutes=1) for table in listed)

@@ -26,7 +26,7 @@ def test_healthy_folders(tmp_path):
     found = examine("folders", tmp_path / "mine", tmp_path)
     assert (found.found, found.classes, found.train, found.test) == (True, 2, 21, 9)
     assert found.names == "one folder per label, 2 of 2 called alike"
-    assert (found.files, found.problems, found.cached) == ("fine, 30 opened", (), ())
+    assert (found.files, found.problems, found.cached) == ("files fine, 30 opened", (), ())
     assert found.published is None
     assert json.loads(json.dumps(dataclasses.asdict(found)))["fingerprint"] == found.fingerprint
 
@@ -42,8 +42,9 @@ def test_broken_files_are_found_by_opening_them(tmp_path):
     (tmp_path / "mine" / "cat" / "image_0007.jpg").write_bytes(b"oops")
     (tmp_path / "mine" / "dog" / "image_0008.jpg").write_bytes(b"")
     quick, full = (examine("folders", tmp_path / "mine", tmp_path, every_file=every) for every in (False, True))
-    assert "1 broken, 3" in quick.files and "image_0008.jpg is empty: replace or delete it" in quick.problems[0]
-    assert full.files == "2 broken, all opened"
+    assert quick.files.startswith("1 of 200 files broken, 3")
+    assert "image_0008.jpg is empty: replace or delete it" in quick.problems[0]
+    assert full.files == "2 of 200 files broken, all opened"
     assert "image_0007.jpg cannot be read as an image" in full.problems[1]
 
 
@@ -69,7 +70,7 @@ def test_sets_without_class_folders(tmp_path):
     listed = ImageSet("flowers102", ("rose", "tulip"), split, split, fingerprint="", source="")
     assert doctor.alignment(listed) == ("labels come from a list", ())
     drawn = examine("digits", None, tmp_path)
-    assert (drawn.names, drawn.files) == ("labels come with the images", "in memory")
+    assert (drawn.names, drawn.files) == ("labels come with the pixels", "no image files")
 
 
 def test_cached_features_are_those_of_this_content(tmp_path):
@@ -77,7 +78,7 @@ def test_cached_features_are_those_of_this_content(tmp_path):
     imageset = catalog.load("folders", tmp_path / "mine")
     image_features(FakeClip(), imageset, "train", 2, cache_dir=tmp_path / "cache", seed=1)
     image_features(FakeClip(), imageset, "test", cache_dir=tmp_path / "cache")
-    lines = ("linear (seed 0): test test view 3, train training views, seed 1 14",)
+    lines = ("linear seed 0 000000: test test view 3, train training views, seed 1 14",)
     assert examine("folders", tmp_path / "mine", tmp_path).cached == lines
     write_classes(tmp_path / "mine", {"dog": 3})
     assert examine("folders", tmp_path / "mine", tmp_path).cached == ()

@@ -11,6 +11,10 @@ from layouts import write_classes, write_image, write_images
 from pfedmoap.data import catalog, folders
 from pfedmoap.data.partition import partition
 from pfedmoap.errors import UserError
+from pfedmoap.methods import ZeroShot
+from pfedmoap.paper import experiment
+from pfedmoap.runs import Place, run, run_all
+from pfedmoap.store import Store
 
 
 def load(root):
@@ -216,3 +220,20 @@ def test_division_ignores_the_other_classes():
     for own, both in zip(alone, together, strict=True):
         assert own == [row for row in both if row.label == "a"]
     assert np.array_equal([len(part) for part in together], [14, 6])
+
+
+def test_clients_folders_run_and_a_record_of_other_images_is_refused(tmp_path):
+    for client in ("a", "b"):
+        write_classes(tmp_path / "mine" / "clients" / client, {"cat": 6, "dog": 6})
+    one = experiment("folders", ZeroShot(), "smoke", partition="given", clients=2, shots=None, rounds=1)
+    place, store = Place(str(tmp_path / "mine"), str(tmp_path / "cache")), Store(tmp_path / "records")
+    record = run(one, place, store=store, progress=False)
+    assert "2 clients (partition: given)" in record["data"]["source"]
+    assert record["data"]["train_images"] == [8, 8] and record["data"]["test_images"] == [4, 4]
+    assert run(one, place, store=store, progress=False) == record
+    write_image(tmp_path / "mine" / "clients" / "a" / "cat" / "new.png")
+    for again in (lambda: run(one, place, store=store), lambda: run_all([one], place, store=store, jobs=1)):
+        with pytest.raises(UserError, match="has this run for other images than those in .*mine: choose another"):
+            again()
+    store.drop(one)
+    assert run(one, place, store=store, progress=False)["data"]["fingerprint"] != record["data"]["fingerprint"]

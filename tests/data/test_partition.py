@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import partition
+from pfedmoap.data.partition import partition, suggested
 from pfedmoap.errors import UserError
 
 
@@ -186,6 +186,7 @@ def test_given_clients_keep_their_images():
     splits = [Split([None] * len(own), np.arange(len(own)) % 2, clients=own) for own in owners]
     imageset = ImageSet("toy", ("a", "b"), *splits, fingerprint="0", source="", clients=("x", "y", "z"))
     made = partition(imageset, "given", clients=3, seed=1)
+    assert suggested(imageset) == ("given", 3)
     assert [own.tolist() for own in made.train] == [[0, 1], [2, 3], [4, 5]]
     assert [own.tolist() for own in made.test] == [[2], [1], [0]]
     with pytest.raises(UserError, match="toy has 3 clients: use --clients 3 with given"):
@@ -194,6 +195,12 @@ def test_given_clients_keep_their_images():
         partition(imageset, "by_domain", clients=3, seed=1)
     with pytest.raises(UserError, match="'[xyz]' has no training images: give it some, use more shots, or leave it"):
         partition(imageset, "given", clients=3, seed=1, shots=1)
+
+
+def test_suggested_protocol_fits():
+    for imageset in (regular(4, 6, 3), regular(13, 6, 3), regular(4, 6, 3, domains=3)):
+        protocol, clients = suggested(imageset)
+        assert_sound(imageset, partition(imageset, protocol, clients=clients, seed=1), clients)
 
 
 def test_more_clients_than_images():
