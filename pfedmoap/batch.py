@@ -16,10 +16,8 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from pfedmoap.errors import UserError
-from pfedmoap.experiment import refuse_unknown
-from pfedmoap.paper import PROFILES
-from pfedmoap.paths import NOTEBOOKS, figures_dir, results_dir
+from pfedmoap.errors import UserError, refuse_unknown
+from pfedmoap.paths import NOTEBOOKS, PROFILES, figures_dir, results_dir
 
 KERNEL = "python3"
 PATHS = ("data_root", "results", "figures", "cache")  # parameters that are paths; notebooks run in their own folder
@@ -111,6 +109,11 @@ def plan(names: Sequence[str], profile: str, parameters: Mapping[str, Any], fold
         Job(path, output / path.name, typed(path, {"profile": profile, **parameters}), (results, figures))
         for path in notebooks
     ]
+
+
+def of_the_paper(folder: Path = NOTEBOOKS) -> list[str]:
+    """The notebooks of the paper's tables and figures, by name."""
+    return [path.stem for kind in ("table", "figure") for path in sorted(folder.glob(f"{kind}*.ipynb"))]
 
 
 def find(name: str, folder: Path = NOTEBOOKS) -> Path:

@@ -161,16 +161,16 @@ def reproduce(
 
       pfedmoap reproduce table1 --profile paper --data-root DIR --device cuda
     """
-    from pfedmoap import batch, console, paper
+    from pfedmoap import batch, watching
 
     options = {"seeds": seeds, "data_root": data_root, "results": results, "figures": figures, "cache": cache_dir}
     parameters = {name: str(value) for name, value in options.items() if value is not None}
     parameters |= {"device": device} if device != "cpu" else {}
     parameters |= {"jobs": jobs} if jobs else {}
     parameters |= dict(context.obj.get("parameter", ()))
-    names = names or list(paper.GRIDS)
-    executing = batch.reproduce(names, profile, parameters, folder=paths.NOTEBOOKS, watch=console.watching)
-    console.show_outcomes(outcomes := list(executing))
+    names = names or batch.of_the_paper()
+    executing = batch.reproduce(names, profile, parameters, folder=paths.NOTEBOOKS, watch=watching.watching)
+    watching.show_outcomes(outcomes := list(executing))
     if any(outcome.failure for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -1,18 +1,13 @@
 """What the command line shows: tables on standard output, progress and complaints on standard error."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
-from pfedmoap.batch import Job, Outcome
 from pfedmoap.data.cache import CachedTable
 from pfedmoap.data.doctor import Diagnosis, zero_shot_score
 from pfedmoap.methods import METHODS
@@ -95,48 +90,3 @@ def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:
         Console().print(shown)
     count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
     typer.echo(f"{folder}: {count}, {sum(one.size for one in tables) / 1e6:,.1f} MB")
-
-
-def show_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Where the tables and figures are, and what failed."""
-    for outcome in outcomes:
-        for path in outcome.written:
-            typer.echo(_short(path))
-    failed = [outcome for outcome in outcomes if outcome.failure]
-    if failed:
-        typer.echo(f"error: {len(failed)} of {len(outcomes)} notebooks failed.", err=True)
-    for outcome in failed:
-        text = outcome.failure.replace("\n", "\n    ")
-        typer.echo(f"  {outcome.job.name}, {text}\n    what it did: {_short(outcome.job.output)}", err=True)
-
-
-@contextmanager
-def watching(job: Job) -> Iterator[None]:
-    """A line on standard error while a notebook is executed: its name, time, and the runs that it has finished."""
-    columns = SpinnerColumn(finished_text="-"), TextColumn("{task.description}"), TimeElapsedColumn(), _NewRuns(job)
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(job.name, total=1)
-        yield
-        progress.update(task, completed=1)
-
-
-class _NewRuns(ProgressColumn):
-    """How many records have come into the folder of records."""
-
-    max_refresh = 1.0
-
-    def __init__(self, job: Job):
-        super().__init__()
-        self.folder = job.folders[0] / "records"
-        self.before = self._count()
-
-    def _count(self) -> int:
-        return sum(1 for _ in self.folder.glob("*.json"))
-
-    def render(self, task: Any) -> Text:
-        return Text(f"{self._count() - self.before} new runs")
-
-
-def _short(path: Path) -> str:
-    """Relative to where the user is, if that is shorter."""
-    return min(os.path.relpath(path), str(path), key=len)

@@ -1,7 +1,6 @@
 """Everything that defines a run, in one frozen value."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -13,7 +12,7 @@ from typing import Any
 
 from pfedmoap.client import Recipe
 from pfedmoap.data.partition import PROTOCOLS
-from pfedmoap.errors import UserError
+from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.methods import METHODS, Method, PFedMoAP
 from pfedmoap.privacy import Privacy
 
@@ -142,15 +141,6 @@ def build_method(name: str, **settings: Any) -> Method:
     method = METHODS[name]
     refuse_unknown(settings, [item.name for item in dataclasses.fields(method)], f"setting of {name}")
     return method(**settings)
-
-
-def refuse_unknown(names: Any, known: list[str], kind: str) -> None:
-    """Raises a UserError for the first name that is not known, suggesting the closest."""
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}."
-            raise UserError(f"There is no {kind} {name!r}; {hint}")
 
 
 def _is_whole(value: Any) -> bool:

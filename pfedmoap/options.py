@@ -11,8 +11,8 @@ import click
 from typer.core import TyperOption
 
 from pfedmoap import paper
-from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment, build_method, refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown
+from pfedmoap.experiment import Experiment, build_method
 from pfedmoap.methods import METHODS, Method
 
 BY_HAND = ("dataset", "method", "seed")  # `pfedmoap run` has options of its own for these

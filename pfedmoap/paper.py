@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment, refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown
+from pfedmoap.experiment import Experiment
 from pfedmoap.methods import (
     CoOp,
     FedAMP,
@@ -24,9 +24,8 @@ from pfedmoap.methods import (
     ZeroShotOwnClasses,
     ZeroShotPrior,
 )
-from pfedmoap.paths import PUBLISHED
+from pfedmoap.paths import PROFILES, PUBLISHED
 
-PROFILES = ("smoke", "quick", "paper")
 SEEDS = {"smoke": (1,), "quick": (1, 2, 3), "paper": (1, 2, 3)}
 
 # The five label-disjoint sets of Table 1, and the embedded sets that stand in for them outside the `paper` profile.
@@ -156,6 +155,8 @@ def table1(
     )
     columns = tuple(Column(title, real if profile == "paper" else embedded)
                     for title, (real, embedded) in LABEL_DISJOINT.items())
+    if profile == "smoke":  # one drawn set and one of real images are enough to see that everything runs
+        columns = columns[0], columns[-1]
     return _grid("table1", profile, rows, columns, seeds, methods, overrides)
 
 

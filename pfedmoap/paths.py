@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
 NOTEBOOKS = ROOT / "notebooks"
 PUBLISHED = ROOT / "results" / "paper"
+PROFILES = ("smoke", "quick", "paper")  # each with its own folder of results and of figures
 
 
 def cache_dir() -> Path:

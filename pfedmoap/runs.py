@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 
@@ -85,6 +85,7 @@ def run_all(
     jobs = min(jobs or (cores() if place.device == "cpu" else 1), max(len(missing), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
+    _compute_features(missing, place, progress)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
         tasks = [(experiment, place, str(store.folder)) for experiment in missing]
@@ -104,6 +105,22 @@ def _refuse_other_images(experiments: Sequence[Experiment], place: Place, store:
             if record["data"]["fingerprint"] != imageset.fingerprint:
                 raise UserError(f"{store.folder} has this run for other images than those in {place.data_root}: choose "
                                 f"another folder (--results DIR), or run it again in its place (--force).")
+
+
+def _compute_features(experiments: Sequence[Experiment], place: Place, progress: bool) -> None:
+    """Fills the cache with the features of sets on disk, which can take minutes, before the runs: with a progress bar.
+
+    What goes wrong here is left to the runs that need it to report.
+    """
+    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision")
+    different = {}
+    for experiment in experiments:
+        if experiment.dataset in (*catalog.ON_DISK, folders.NAME):
+            kind = experiment.method.spatial, experiment.method.remembers_images
+            different[tuple(getattr(experiment, name) for name in settings) + kind] = experiment
+    for experiment in different.values():
+        with suppress(PfedmoapError):
+            prepare(experiment, place, progress)
 
 
 def cores() -> int:

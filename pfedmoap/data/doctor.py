@@ -14,8 +14,7 @@ from pfedmoap.data import cache, catalog, folders
 from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.embedded import sets as embedded
-from pfedmoap.errors import UserError
-from pfedmoap.experiment import refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.paper import published
 
 SAMPLE = 32  # images that the quick check opens

@@ -20,8 +20,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from pfedmoap.data import catalog
-from pfedmoap.errors import UserError
-from pfedmoap.experiment import refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown
 
 BLOCK = 2**18
 ATTEMPTS = 5  # in a row that bring nothing
