@@ -94,8 +94,9 @@ def client_spread(grid: Grid, store: Store) -> Figure:
     with _panels(grid, height=1.3 + 0.42 * len(grid.rows)) as (figure, panels):
         for axes, column in zip(panels, grid.columns, strict=True):
             here = data[data["column"] == column.title]
-            sns.stripplot(here, x="accuracy", y="row", hue="row", order=list(colors), palette=colors, legend=False,
-                          size=4, alpha=0.55, jitter=0.22, ax=axes)
+            with _same_jitter():
+                sns.stripplot(here, x="accuracy", y="row", hue="row", order=list(colors), palette=colors, legend=False,
+                              size=4, alpha=0.55, jitter=0.22, ax=axes)
             mean = here.groupby("row")["accuracy"].mean()
             worst = here.groupby(["row", "seed"])["accuracy"].min()
             for position, row in enumerate(colors):
@@ -107,6 +108,17 @@ def client_spread(grid: Grid, store: Store) -> Figure:
             axes.set(xlabel=ACCURACY, ylabel="", xlim=(-3, 103))
         _legend(figure, panels[0])
     return figure
+
+
+@contextmanager
+def _same_jitter():
+    """seaborn draws its jitter from numpy's global state: the same figure should give the same file."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def traffic(grid: Grid, store: Store) -> Figure:

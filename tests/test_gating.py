@@ -75,6 +75,12 @@ def test_gates_are_torchs_linear_layers_and_belong_to_a_client():
     assert not torch.equal(gate["gate.key.weight"], initial_gate(128, 2, 0)["gate.key.weight"])
 
 
+@pytest.mark.parametrize(("width", "published"), [
+    (32, 4.2e3), (64, 16.6e3), (128, 66.0e3), (256, 263.2e3), (512, 1.1e6), (1024, 4.2e6)])
+def test_gates_have_the_sizes_that_table_8_prints(width, published):
+    assert sum(tensor.numel() for tensor in initial_gate(width, 1, 0).values()) == pytest.approx(published, rel=0.05)
+
+
 def test_pooling():
     features = torch.arange(8.0)
     assert pool(features, 4).tolist() == [0, 2, 4, 6]

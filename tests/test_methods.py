@@ -33,6 +33,7 @@ from pfedmoap.methods import (
 )
 from pfedmoap.methods.base import OwnImages
 from pfedmoap.server import Pool, Server
+from pfedmoap.transport import partial_transport
 
 
 class TwoClasses:
@@ -315,6 +316,36 @@ def test_the_loss_has_the_gradient_that_finite_differences_give(context, method)
             assert slope[client] == pytest.approx(gradients[name][client].norm().item(), rel=1e-4), name
             assert slope[client] > 1e-4, name
             assert slope[1 - client] == pytest.approx(0, abs=1e-9), "a client's tensor moved another client's loss"
+
+
+def test_fedotps_gradient_is_that_of_finite_differences_with_the_plan_held_fixed(context, monkeypatch):
+    """The plan has no gradient, so that the slope of the loss is the one at the plan of the start."""
+    map_ = torch.randn(4 * 32, 6 * 32, generator=torch.manual_seed(3), dtype=torch.float64)
+
+    def text(prompts):
+        features = (prompts.double().flatten(-2) * 5 @ map_).tanh().unflatten(-1, (6, 32))
+        return torch.nn.functional.normalize(features, dim=-1)
+
+    context = replace(context, text=text, handwritten=context.handwritten.double(), logit_scale=5.0)
+    images = torch.randn(2, 4, 16, 32, generator=torch.manual_seed(4), dtype=torch.float64)
+    images = torch.nn.functional.normalize(images, dim=-1)
+    labels, present = torch.tensor([[0, 1, 2, 3], [4, 5, 0, 1]]), torch.ones(2, 4, dtype=torch.bool)
+    generator = torch.manual_seed(5)
+    start = {name: 0.1 * torch.randn(2, 4, 32, generator=generator, dtype=torch.float64) for name in ("prompt", "own")}
+    method, plans = FedOTP(), []
+    monkeypatch.setattr("pfedmoap.methods.fedotp.partial_transport", lambda cost, mass, **options: (
+        plans.append(partial_transport(cost, mass, **options)) or plans[0]))
+
+    def loss(model):
+        return method.loss(model, {}, images, labels, present, context)
+
+    model = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    gradients = dict(zip(model, torch.autograd.grad(loss(model).sum(), list(model.values())), strict=True))
+    for name, gradient in gradients.items():
+        direction = gradient / gradient.norm()
+        up, down = (loss(start | {name: start[name] + h * direction}).sum() for h in (1e-5, -1e-5))
+        assert ((up - down) / 2e-5).item() == pytest.approx(gradient.norm().item(), rel=1e-5)
+        assert gradient.flatten(1).norm(dim=1).min() > 1e-4
 
 
 def test_a_large_lambda_ranks_as_the_local_prompt_alone(context):

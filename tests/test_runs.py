@@ -181,6 +181,10 @@ def test_privacy_is_in_the_record(place):
     record = run(small(PromptFL(), epsilon=50.0, rounds=1), place, progress=False)
     assert record["experiment"]["epsilon"] == 50.0 and record["experiment"]["delta"] == 0.05
     assert len(record["rounds"][0]["sigmas"]) == 5 and min(record["rounds"][0]["sigmas"].values()) > 0
+    without = run(small(PromptFL(), epsilon=None, clip=1e-9, rounds=1), place, progress=False)
+    plain = run(small(PromptFL(), rounds=1), place, progress=False)  # the other settings of privacy have no effect
+    assert results(without)[1:] == results(plain)[1:] and without["rounds"][0]["sigmas"] == {}
+    assert results(record)[1:] != results(plain)[1:]
 
 
 def test_a_method_written_in_a_notebook_runs_in_this_process(place, tmp_path):
