@@ -107,7 +107,8 @@ class PromptEncoder:
         self.check_length(prompts.shape[1])
         x = self._embed(prompts)  # (P, n+S, e), n = 1+m
         prefix = prompts.shape[1] + 1
-        visible = self._visible(prefix)
+        slots = torch.arange(self._layout.longest, device=x.device)
+        visible = slots[:, None] >= slots  # (L, L) a suffix token sees its class's past; padding is never an output
         for block in self._blocks[:-1]:
             x = x + self._attention(x, block, prefix, visible)
             x = x + self._mlp(x, block)
@@ -149,51 +150,54 @@ class PromptEncoder:
         tail = (self._suffix + positions[prefix + self._layout.offsets]).expand(count, -1, -1)  # (P, S, e)
         return torch.cat([head, tail], dim=1)
 
-    def _visible(self, prefix: int) -> Tensor:
-        """(L, n+L) bool: a suffix token sees the whole prefix and its own past; padding is never an output."""
-        slots = torch.arange(self._layout.longest, device=self.clip.device)
-        return F.pad(slots[:, None] >= slots, (prefix, 0), value=True)
-
     def _attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
-        count, classes = len(x), len(self.class_names)
         qkv = F.linear(_norm(x, block.norm1), *block.qkv)  # (P, n+S, 3e)
         head, tail = qkv.split([prefix, qkv.shape[1] - prefix], dim=1)
         head_q, head_k, head_v = self._split(head)  # (P, h, n, e/h)
         head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
-        tail = _Pad.apply(tail, self._layout)  # (P, C*L, 3e)
-        q, k, v = self._split(tail.reshape(count * classes, self._layout.longest, -1))  # (P*C, h, L, e/h)
-        k = torch.cat([self._per_class(head_k), k], dim=2)  # (P*C, h, n+L, e/h)
-        v = torch.cat([self._per_class(head_v), v], dim=2)
-        tail_out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-        tail_out = tail_out.transpose(1, 2).reshape(count, classes * self._layout.longest, -1)
-        tail_out = _Pack.apply(tail_out, self._layout)  # (P, S, e)
+        q, k, v = self._split(_Pad.apply(tail, self._layout))  # (P, h, C*L, e/h)
+        tail_out = self._attend(q, (head_k, head_v), (k, v), visible)  # (P, h, C*L, e/h)
+        tail_out = _Pack.apply(tail_out.transpose(1, 2).flatten(2), self._layout)  # (P, S, e)
         joined = torch.cat([head_out.transpose(1, 2).flatten(2), tail_out], dim=1)  # (P, n+S, e)
         return F.linear(joined, *block.out)
 
     def _eot_attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
         """The same, for the EOT queries only: (P, n+S, e) -> (P, C, e)."""
-        count, classes, width = len(x), len(self.class_names), x.shape[-1]
-        normed = _norm(x, block.norm1)
+        width, normed = x.shape[-1], _norm(x, block.norm1)
         weight, bias = block.qkv
-        q = F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width])  # (P, C, e)
-        q = q.view(count * classes, 1, self._heads, -1).transpose(1, 2)  # (P*C, h, 1, e/h)
+        (q,) = self._split(F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width]), 1)
         kv = F.linear(normed, weight[width:], bias[width:])  # (P, n+S, 2e)
         head, tail = kv.split([prefix, kv.shape[1] - prefix], dim=1)
-        head_k, head_v = self._split(head, 2)
-        k, v = self._split(_Pad.apply(tail, self._layout).reshape(count * classes, self._layout.longest, -1), 2)
-        k = torch.cat([self._per_class(head_k), k], dim=2)  # (P*C, h, n+L, e/h)
-        v = torch.cat([self._per_class(head_v), v], dim=2)
-        mask = visible[self._layout.eot_slot].repeat(count, 1)[:, None, None]  # (P*C, 1, 1, n+L)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (P*C, h, 1, e/h)
-        return F.linear(out.reshape(count, classes, width), *block.out)
+        own = self._split(_Pad.apply(tail, self._layout), 2)  # two of (P, h, C*L, e/h)
+        out = self._attend(q, self._split(head, 2), own, visible[self._layout.eot_slot][:, None])  # (P, h, C, e/h)
+        return F.linear(out.transpose(1, 2).flatten(2), *block.out)
+
+    def _attend(
+        self, q: Tensor, head: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], visible: Tensor
+    ) -> Tensor:
+        """Every class's queries over the shared prefix and over the class's own suffix: (P, h, C*Q, e/h), Q per class.
+
+        Written out, since the prefix's keys serve all classes in one product, and the suffixes are very short.
+
+        Args:
+            head: keys and values of the prefix, (P, h, n, e/h).
+            own: keys and values of the suffixes in the padded view, (P, h, C*L, e/h).
+            visible: (Q, L) or (C, Q, L), which slots a query sees.
+        """
+        classes, (head_k, head_v) = len(self.class_names), head
+        own_k, own_v = (part.unflatten(2, (classes, -1)) for part in own)  # (P, h, C, L, e/h)
+        q = q * q.shape[-1] ** -0.5
+        to_head = q @ head_k.mT  # (P, h, C*Q, n)
+        to_own = q.unflatten(2, (classes, -1)) @ own_k.mT  # (P, h, C, Q, L)
+        to_own = to_own.masked_fill(~visible, float("-inf")).flatten(2, 3)  # (P, h, C*Q, L)
+        weights = torch.cat([to_head, to_own], dim=-1).softmax(-1)
+        head_weights, own_weights = weights.split([head_k.shape[2], own_k.shape[3]], dim=-1)
+        from_own = own_weights.unflatten(2, (classes, -1)) @ own_v  # (P, h, C, Q, e/h)
+        return head_weights @ head_v + from_own.flatten(2, 3)
 
     def _split(self, x: Tensor, parts: int = 3) -> tuple[Tensor, ...]:
-        """(N, T, parts*e) -> parts tensors (N, h, T, e/h)."""
-        return x.unflatten(-1, (parts, self._heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-
-    def _per_class(self, x: Tensor) -> Tensor:
-        """The prefix's keys or values, seen from every class: (P, h, n, e/h) -> (P*C, h, n, e/h)."""
-        return x[:, None].expand(-1, len(self.class_names), -1, -1, -1).flatten(0, 1)
+        """(P, T, parts*e) -> parts tensors (P, h, T, e/h)."""
+        return x.unflatten(-1, (parts, self._heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
     def _mlp(self, x: Tensor, block: Block) -> Tensor:
         hidden = F.linear(_norm(x, block.norm2), *block.up)  # (P, n+S, 4e)
