@@ -279,19 +279,23 @@ def test_pfedmoap_logits_by_hand(similarity):
     torch.testing.assert_close(logits.flatten(), torch.tensor(expected))
 
 
-@pytest.mark.parametrize("method", [
-    CoOp(), PromptFL(), PromptFLFT(), FedPer(), FedProx(), FedAMP(), PFedPrompt(), FedPGP(),
-    PFedMoAP(d_gating=16, heads=4, experts=2), PFedMoAP(gate="linear", experts=2)],
-    ids=lambda method: f"{method.name}-{getattr(method, 'gate', '')}")
-def test_the_loss_has_the_gradient_that_finite_differences_give(context, method):
-    """In float64, on a text tower that is a random map, so that no gradient drowns in rounding."""
+def in_float64(context):
+    """The context with a text tower that is a random map, in float64, so that no gradient drowns in rounding."""
     map_ = torch.randn(4 * 32, 6 * 32, generator=torch.manual_seed(3), dtype=torch.float64)
 
     def text(prompts):
         features = (prompts.double().flatten(-2) * 5 @ map_).tanh().unflatten(-1, (6, 32))
         return torch.nn.functional.normalize(features, dim=-1)
 
-    context = replace(context, text=text, handwritten=context.handwritten.double(), logit_scale=5.0)
+    return replace(context, text=text, handwritten=context.handwritten.double(), logit_scale=5.0)
+
+
+@pytest.mark.parametrize("method", [
+    CoOp(), PromptFL(), PromptFLFT(), FedPer(), FedProx(), FedAMP(), PFedPrompt(), FedPGP(),
+    PFedMoAP(d_gating=16, heads=4, experts=2), PFedMoAP(gate="linear", experts=2)],
+    ids=lambda method: f"{method.name}-{getattr(method, 'gate', '')}")
+def test_the_loss_has_the_gradient_that_finite_differences_give(context, method):
+    context = in_float64(context)
     start, fixed = cohort_start(context, [0, 1], method)
     start, fixed = ({name: part if part.dtype == torch.bool else part.double() for name, part in parts.items()}
                     for parts in (start, fixed))
@@ -320,13 +324,7 @@ def test_the_loss_has_the_gradient_that_finite_differences_give(context, method)
 
 def test_fedotps_gradient_is_that_of_finite_differences_with_the_plan_held_fixed(context, monkeypatch):
     """The plan has no gradient, so that the slope of the loss is the one at the plan of the start."""
-    map_ = torch.randn(4 * 32, 6 * 32, generator=torch.manual_seed(3), dtype=torch.float64)
-
-    def text(prompts):
-        features = (prompts.double().flatten(-2) * 5 @ map_).tanh().unflatten(-1, (6, 32))
-        return torch.nn.functional.normalize(features, dim=-1)
-
-    context = replace(context, text=text, handwritten=context.handwritten.double(), logit_scale=5.0)
+    context = in_float64(context)
     images = torch.randn(2, 4, 16, 32, generator=torch.manual_seed(4), dtype=torch.float64)
     images = torch.nn.functional.normalize(images, dim=-1)
     labels, present = torch.tensor([[0, 1, 2, 3], [4, 5, 0, 1]]), torch.ones(2, 4, dtype=torch.bool)
