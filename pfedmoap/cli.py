@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -43,8 +43,7 @@ app.command()(cli_data.cache)
 class OpenCommand(TyperCommand):
     """A command with options that no signature states; those that were given come as `context.obj`, by name."""
 
-    def more_options(self) -> list[TyperOption]:
-        raise NotImplementedError
+    more_options: Callable[[], list[TyperOption]]  # a method of every subclass
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not hasattr(self, "_more"):
