@@ -7,21 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
 PROJECTIONS = ("query", "key", "value", "output")
 
 
 def pool(features: Tensor, d_gating: int, pooling: str = "stride") -> Tensor:
-    """Reduces features to the gate's width: (..., d) -> (..., d_gating).
+    """Reduces features to the gate's width, which divides theirs: (..., d) -> (..., d_gating).
 
     Args:
         pooling: "stride" keeps every (d / d_gating)-th entry (released code); "average" averages neighbours.
     """
     ratio = features.shape[-1] // d_gating
-    if features.shape[-1] != ratio * d_gating:
-        raise UserError(f"d_gating {d_gating} does not divide the CLIP's feature width {features.shape[-1]}.")
     if pooling == "stride":
         return features[..., ::ratio]
     return features.unflatten(-1, (d_gating, ratio)).mean(-1)

@@ -56,15 +56,16 @@ def prepare(experiment: Experiment, place: Place = Place(), progress: bool = Fal
         imageset, experiment.partition, clients=experiment.clients, seed=experiment.seed, shots=experiment.shots,
         alpha=experiment.alpha)
     clip = clips.load(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
-    data = _federated_data(experiment, imageset, shares, clip, place, progress)
     encoder = PromptEncoder(clip, imageset.class_names)
+    encoder.check_length(experiment.context_tokens)
+    experiment.method.check(clip.embed_dim, experiment.context_tokens)
+    data = _federated_data(experiment, imageset, shares, clip, place, progress)  # last: it can take minutes
     context = Context(
         text=TextFeatures(encoder),
         handwritten=encoder.handwritten(),
         logit_scale=clip.logit_scale,
         initial_prompt=initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed),
         seed=experiment.seed)
-    encoder.check_length(experiment.context_tokens)
     plan = Plan(experiment.rounds, experiment.participation, experiment.recipe, experiment.privacy,
                 _cohort_bytes(place.device))
     return Prepared(experiment, imageset, shares, clip, Federation(experiment.method, plan, data, context))

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from pfedmoap.errors import UserError
 from pfedmoap.gating import PROJECTIONS, attend, cosine, dot_product, initial_gate, pool
 
 
@@ -86,8 +85,6 @@ def test_pooling():
     assert pool(features, 4).tolist() == [0, 2, 4, 6]
     assert pool(features, 4, "average").tolist() == [0.5, 2.5, 4.5, 6.5]
     assert torch.equal(pool(features, 8), features)
-    with pytest.raises(UserError, match="d_gating 3"):
-        pool(features, 3)
 
 
 def test_the_dot_product_is_that_of_the_enhanced_features():

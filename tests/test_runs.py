@@ -14,7 +14,7 @@ import torch
 
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.methods import CoOp, FedOTP, PFedMoAP, PFedPrompt, PromptFL, ZeroShot, ZeroShotPrior
+from pfedmoap.methods import CoOp, FedOTP, FedPer, PFedMoAP, PFedPrompt, PromptFL, ZeroShot, ZeroShotPrior
 from pfedmoap.paper import experiment
 from pfedmoap.runs import Place, frame, prepare, run, run_all
 from pfedmoap.store import Store
@@ -142,10 +142,12 @@ def test_a_killed_grid_goes_on_and_two_at_once_do_nothing_twice(place, tmp_path)
     ({"clients": 11}, "10 classes cannot be dealt to 11 clients"),
     ({"model": "RN51"}, "RN51"),
     ({"method": PFedMoAP(d_gating=96)}, "d_gating 96"),
+    ({"method": FedPer(shared_tokens=5)}, "cannot share 5 of 4"),
     ({"context_tokens": 38}, "class name"),
     ({"partition": "domain_dirichlet"}, "no domains"),
 ])
-def test_what_cannot_run_is_refused_in_one_sentence_before_training(place, change, message):
+def test_what_cannot_run_is_refused_in_one_sentence_before_any_work(place, change, message, monkeypatch):
+    monkeypatch.setattr("pfedmoap.preparation.image_features", None)  # not even features are computed
     with pytest.raises(UserError, match=message):
         run(dataclasses.replace(small(), **change), place, progress=False)
 

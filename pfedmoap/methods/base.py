@@ -57,6 +57,9 @@ class Method:
     spatial: ClassVar[bool] = False  # sees every image position, (..., M, d), in place of the global feature (..., d)
     final_epochs: ClassVar[int] = 0  # epochs in which every client fine-tunes after the last round
 
+    def check(self, features: int, tokens: int) -> None:
+        """Refuses settings that do not fit the CLIP's feature width d or the m context tokens, before any work."""
+
     # --- on the server
 
     def initial_shared(self, context: Context) -> Tensors:

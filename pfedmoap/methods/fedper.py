@@ -27,6 +27,10 @@ class FedPer(Method):
         if self.shared_tokens is not None and self.shared_tokens < 0:
             raise UserError(f"fedper's shared_tokens must be a whole number >= 0, not {self.shared_tokens!r}.")
 
+    def check(self, features: int, tokens: int) -> None:
+        if self.shared_tokens is not None and self.shared_tokens > tokens:
+            raise UserError(f"fedper cannot share {self.shared_tokens} of {tokens} context tokens.")
+
     def initial_shared(self, context: Context) -> Tensors:
         return {"shared": context.initial_prompt[: self._split(context)]}
 
@@ -45,7 +49,4 @@ class FedPer(Method):
         return super().logits({"prompt": prompt}, fixed, images, context)
 
     def _split(self, context: Context) -> int:
-        tokens = len(context.initial_prompt)
-        if self.shared_tokens is not None and self.shared_tokens > tokens:
-            raise UserError(f"fedper cannot share {self.shared_tokens} of {tokens} context tokens.")
-        return tokens // 2 if self.shared_tokens is None else self.shared_tokens
+        return len(context.initial_prompt) // 2 if self.shared_tokens is None else self.shared_tokens

@@ -69,6 +69,10 @@ class PFedMoAP(Method):
             if not fine:
                 raise UserError(f"pfedmoap's {name} must be {wanted}, not {getattr(self, name)!r}.")
 
+    def check(self, features: int, tokens: int) -> None:
+        if self.gate == "attention" and features % self.d_gating:
+            raise UserError(f"d_gating {self.d_gating} does not divide the CLIP's feature width {features}.")
+
     # --- on the server
 
     def download(self, server: Server, client: int) -> Tensors:
