@@ -131,6 +131,10 @@ def local_update(
     Clients that have run out of batches leave the cohort: nothing of theirs moves any more, neither by momentum nor
     by weight decay.
 
+    What is trained keeps the dtype of `start`: in fp16 (protocol switch `precision`) parameters, gradients and momentum
+    are rounded wherever torch would store them, without loss scaling. The computation between parameters and gradients
+    is in fp32 all the same, as half precision is slow on a CPU and the towers have a precision of their own.
+
     Args:
         start: trained tensors, each (clients, ...); not modified.
         fixed: the method's frozen tensors, each (clients, ...).
@@ -146,12 +150,13 @@ def local_update(
     losses = torch.zeros(len(batches.steps), device=device)  # (clients,)
     for step in range(max(batches.steps)):
         active = sum(steps > step for steps in batches.steps)
-        model = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
+        leaves = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
+        model = {name: leaf.float() for name, leaf in leaves.items()}
         rows = images[:active, step]  # (active, B)
         loss = method.loss(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
             features[views[:active, step, None], rows], labels[rows], present[:active], context)  # (active,)
-        gradients = dict(zip(model, torch.autograd.grad(loss.sum(), list(model.values())), strict=True))
+        gradients = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
         losses[:active] += loss.detach()
         if recipe.clip is not None:
             gradients = clip_gradients(gradients, set(method.upload(model)), recipe.clip)
@@ -163,6 +168,7 @@ def local_update(
 
 def _sgd_step(tensor: Tensor, buffer: Tensor, gradient: Tensor, rate: Tensor, recipe: Recipe) -> None:
     """torch.optim.SGD's step in place, with a learning rate per client: (clients, ...), rate (clients,)."""
-    gradient = gradient.add(tensor, alpha=recipe.weight_decay)
+    # In fp16 one rounding, as on a GPU: on a CPU torch would round the weight decay itself.
+    gradient = gradient.float().add(tensor.float(), alpha=recipe.weight_decay).to(tensor.dtype)
     buffer.mul_(recipe.momentum).add_(gradient)  # a zero buffer makes the first step torch's
     tensor.sub_(rate.view(-1, *[1] * (tensor.dim() - 1)) * buffer)

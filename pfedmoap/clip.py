@@ -26,8 +26,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from pfedmoap.errors import UserError
+from pfedmoap.paths import ASSETS
 
-ASSETS = Path(__file__).parent / "assets"
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's state dicts hold besides weights
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -23,6 +23,8 @@ def show_records(records: Sequence[Record], profile: str) -> None:
     first = rows.iloc[0]
     seeds = ", ".join(map(str, rows["seed"].unique()))
     typer.echo(f"{first['dataset']}, {first['partition']}, {first['clients']} clients, {profile} profile, seed {seeds}")
+    if first["protocol"] != "paper":
+        typer.echo(f"protocol: {first['protocol']}")
     table = Table("method")
     for heading in ("accuracy %", "worst client %", "seconds"):
         table.add_column(heading, justify="right")

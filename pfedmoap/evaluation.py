@@ -43,6 +43,7 @@ def evaluate(
     correct, diagnostics = torch.zeros(data.clients), {}
     for cohort in chunks(alike(everyone, models), TEST_COHORT):
         model = stack([models[client] for client in cohort], data.test_labels.device)
+        model = {name: tensor.float() for name, tensor in model.items()}  # where it is stored in fp16
         own = [_own_images(data, client) for client in cohort] if method.remembers_images else None
         fixed = method.fixed(model, [downloads[client] for client in cohort], context, own)
         correct[cohort], own_diagnostics = _test(method, cohort, model, fixed, data, context)

@@ -14,7 +14,14 @@ from pfedmoap.client import Recipe
 from pfedmoap.data.partition import PROTOCOLS
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.methods import METHODS, Method, PFedMoAP
+from pfedmoap.paths import ASSETS
 from pfedmoap.privacy import Privacy
+from pfedmoap.protocol import PAPER, SWITCHES, Protocol
+
+PROTOCOL_HELP = (
+    "Where the two differ: paper, released, or, with commas between, what shall be as in the released code. "
+    + " ".join(f"{name}: {switch.help}" for name, switch in SWITCHES.items())
+)
 
 
 def setting(default: Any, panel: str, help: str):
@@ -57,6 +64,7 @@ class Experiment:
     clip: float = setting(1.0, "Privacy", "C, bound on the norm of a step's gradient of what is uploaded.")
     dp_accounting: str = setting("upload", "Privacy", "What epsilon covers: each upload, or their total.")
     dp_test_prompt: str = setting("own", "Privacy", "Clients are tested with their own prompt, or the uploaded one.")
+    protocol: Protocol = setting(PAPER, "Paper or released code", PROTOCOL_HELP)
 
     def __post_init__(self):
         whole = lambda name, least: (_is_whole(getattr(self, name)) and getattr(self, name) >= least,  # noqa: E731
@@ -79,6 +87,7 @@ class Experiment:
             "momentum": (0 <= self.momentum < 1, "a number >= 0 and < 1"),
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
             "schedule": (self.schedule in ("constant", "cosine"), "constant or cosine"),
+            "protocol": (isinstance(self.protocol, Protocol), "a Protocol, such as PAPER or RELEASED"),
         }
         for name, (fine, wanted) in checks.items():
             if not fine:
@@ -98,12 +107,18 @@ class Experiment:
     def privacy(self) -> Privacy | None:
         if self.epsilon is None:
             return None
+        for switch in ("optimizer", "round_order", "precision"):  # a released value voids what the noise is made for
+            if (value := getattr(self.protocol, switch)) == SWITCHES[switch].released:
+                raise UserError(f"There is no differential privacy with the protocol switch {switch} {value!r}, which "
+                                f"carries what one client trained on to the next, or rounds it: leave out that switch "
+                                f"or epsilon.")
         return Privacy(self.epsilon, self.delta, self.clip, self.dp_accounting, self.dp_test_prompt)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; the method becomes {"name": ..., its settings}."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         plain["method"] = {"name": self.method.name} | dataclasses.asdict(self.method)
+        plain["protocol"] = dataclasses.asdict(self.protocol)
         if self.epsilon == math.inf:
             plain["epsilon"] = "inf"  # JSON has no infinity
         return plain
@@ -116,16 +131,19 @@ class Experiment:
         if "method" in plain:
             settings = dict(plain["method"])
             plain["method"] = build_method(settings.pop("name"), **settings)
+        if "protocol" in plain:
+            plain["protocol"] = Protocol.from_dict(plain["protocol"])
         if plain.get("epsilon") == "inf":
             plain["epsilon"] = math.inf
         return cls(**plain)
 
     @property
     def key(self) -> str:
-        """16 hex digits that stand for this experiment; a weights file counts by its content, not by its path."""
+        """16 hex digits that stand for this experiment; a weights file, shipped or not, counts by its content."""
         plain = self.to_dict()
-        if self.weights and Path(self.weights).is_file():
-            plain["weights"] = _file_digest(self.weights, Path(self.weights).stat().st_mtime_ns)
+        path = Path(self.weights) if self.weights else ASSETS / f"{self.model}.safetensors"
+        if path.is_file():
+            plain["weights"] = _file_digest(str(path), path.stat().st_mtime_ns)
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

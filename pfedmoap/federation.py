@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from pfedmoap.client import Recipe, Trained, count_steps, draw_batches, local_update
 from pfedmoap.data.federated import FederatedData
@@ -15,7 +16,8 @@ from pfedmoap.evaluation import alike, chunks, evaluate, stack
 from pfedmoap.methods.base import Context, Method
 from pfedmoap.privacy import Privacy, add_noise, sensitivity
 from pfedmoap.randomness import generator
-from pfedmoap.server import Pool, Server, Tensors
+from pfedmoap.server import Pool, Server, Tensors, fixed_order
+from pfedmoap.turns import Turns, in_turn
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Plan:
         recipe: the clients' local training.
         privacy: what uploads are protected by; None: nothing. (The recipe's `clip` must be the same.)
         cohort_bytes: memory for the training step of one cohort.
+        fixed_experts, shared_optimizer, sequential: the protocol's expert_selection, optimizer and round_order are as
+            in the released code. The last two train one client at a time, in an order drawn from (seed, round).
+        dtype: of everything that is trained and sent: float32, or float16 as in the released code.
     """
 
     rounds: int
@@ -34,6 +39,14 @@ class Plan:
     recipe: Recipe
     privacy: Privacy | None = None
     cohort_bytes: int = 2 * 2**30
+    fixed_experts: bool = False
+    shared_optimizer: bool = False
+    sequential: bool = False
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def one_by_one(self) -> bool:
+        return self.shared_optimizer or self.sequential
 
 
 @dataclass
@@ -74,15 +87,19 @@ class Federation:
         server: the shared tensors and the pool.
         personal: client -> what it keeps between rounds and never sends.
         momentum: client -> optimiser state, for methods that keep it.
+        turns: what goes from client to client where they train one by one.
         epochs: local epochs that each client has trained so far.
         history: the finished rounds.
     """
 
     def __init__(self, method: Method, plan: Plan, data: FederatedData, context: Context):
         self.method, self.plan, self.data, self.context = method, plan, data, context
-        self.server = Server(method.initial_shared(context), Pool(), data.clients, context.seed)
+        shared = {name: tensor.to(plan.dtype) for name, tensor in method.initial_shared(context).items()}
+        order = fixed_order(data.clients, context.seed) if plan.fixed_experts else None
+        self.server = Server(shared, Pool(), data.clients, context.seed, order)
         self.personal: dict[int, Tensors] = {client: {} for client in range(data.clients)}
         self.momentum: dict[int, Tensors] = {}
+        self.turns = Turns()
         self.epochs = [0] * data.clients
         self.history: list[Round] = []
 
@@ -115,7 +132,10 @@ class Federation:
         for kind, owners in (("personal", self.personal), ("momentum", self.momentum)):
             tensors |= {f"{kind}/{client}/{name}": tensor
                         for client, own in owners.items() for name, tensor in own.items()}
-        return tensors, {"epochs": self.epochs, "history": [asdict(entry) for entry in self.history]}
+        for kind, carried in (("model", self.turns.model), ("momentum", self.turns.momentum)):
+            tensors |= {f"turns/{kind}/{name}": tensor for name, tensor in carried.items()}
+        history = [asdict(entry) for entry in self.history]
+        return tensors, {"epochs": self.epochs, "shared_epochs": self.turns.epochs, "history": history}
 
     def restore(self, tensors: Tensors, state: dict[str, Any]) -> None:
         """Goes on from a `snapshot`."""
@@ -126,12 +146,14 @@ class Federation:
                     self.server.shared[name] = tensor
                 case ["pool", client]:
                     pool[int(client)] = tensor
+                case ["turns", kind, name]:
+                    getattr(self.turns, kind)[name] = tensor
                 case [kind, client, name]:
                     owners = self.personal if kind == "personal" else self.momentum
                     owners.setdefault(int(client), {})[name] = tensor
         self.server.pool = Pool(pool)
         self.server.round = len(state["history"]) + 1
-        self.epochs = list(state["epochs"])
+        self.epochs, self.turns.epochs = list(state["epochs"]), state["shared_epochs"]
         self.history = [Round(**_int_keys(entry)) for entry in state["history"]]
 
     def sample(self, number: int) -> list[int]:
@@ -145,19 +167,26 @@ class Federation:
 
     def _train_selected(self, result: Round) -> dict[int, Tensors]:
         """Downloads, trains and keeps; returns the uploads."""
-        downloads = {client: self.method.download(self.server, client) for client in result.selected}
+        order = self._order(result.selected, result.number)
         uploads = {}
-        for client, own, loss in self._train(downloads, result.number, self.plan.recipe):
-            uploads[client] = self.method.upload(own)
-            if self.plan.privacy:
-                uploads[client] = self._protect(client, uploads[client], result)
-                own |= uploads[client] if self.plan.privacy.tested == "uploaded" else {}
-            self.personal[client] = self.method.keep(own)
-            result.losses[client] = loss
-            self.epochs[client] += self.plan.recipe.epochs
-        result.bytes_down = {client: _size(download) for client, download in downloads.items()}
+        for group in [[client] for client in order] if self.plan.sequential else [order]:
+            downloads = {client: self.method.download(self.server, client) for client in group}
+            for client, own, loss in self._train(downloads, result.number, self.plan.recipe):
+                uploads[client] = self.method.upload(own)
+                if self.plan.privacy:
+                    uploads[client] = self._protect(client, uploads[client], result)
+                    own |= uploads[client] if self.plan.privacy.tested == "uploaded" else {}
+                self.personal[client] = self.method.keep(own)
+                result.losses[client] = loss
+                self.epochs[client] += self.plan.recipe.epochs
+            result.bytes_down |= {client: _size(download) for client, download in downloads.items()}
+            if self.plan.sequential:
+                self.method.enter(self.server, {client: uploads[client] for client in group if client in uploads})
         result.bytes_up = {client: _size(upload) for client, upload in uploads.items()}
         return uploads
+
+    def _order(self, clients: list[int], number: int) -> list[int]:
+        return in_turn(clients, self.context.seed, number) if self.plan.one_by_one else clients
 
     def _protect(self, client: int, upload: Tensors, result: Round) -> Tensors:
         """The upload with the noise that its privacy needs."""
@@ -169,9 +198,11 @@ class Federation:
 
     def _fine_tune(self, result: Round) -> None:
         """After the last round every client trains what it would download now, for itself."""
-        downloads = {client: self.method.download(self.server, client) for client in range(self.data.clients)}
+        number = result.number + 1
+        order = self._order(list(range(self.data.clients)), number)
+        downloads = {client: self.method.download(self.server, client) for client in order}
         recipe = replace(self.plan.recipe, epochs=self.method.final_epochs)
-        for client, own, _ in self._train(downloads, result.number + 1, recipe):
+        for client, own, _ in self._train(downloads, number, recipe):
             self.personal[client] = self.method.keep_final(own)
             result.bytes_down[client] = result.bytes_down.get(client, 0) + _size(downloads[client])
 
@@ -179,8 +210,7 @@ class Federation:
         self, downloads: dict[int, Tensors], number: int, recipe: Recipe
     ) -> Iterator[tuple[int, Tensors, float]]:
         """Trains the clients cohort by cohort: yields client, trained tensors on the CPU, mean loss."""
-        starts = {client: self.method.start(download, self.personal[client], client, self.context)
-                  for client, download in downloads.items()}
+        starts = {client: self._start(client, download) for client, download in downloads.items()}
         for cohort in self._cohorts(starts, recipe):
             if not starts[cohort[0]]:  # nothing to train
                 continue
@@ -189,9 +219,20 @@ class Federation:
                 if not math.isfinite(loss):
                     raise PfedmoapError(f"The loss of client {client} became {loss} in round {number}: lower the "
                                         f"learning rate ({recipe.lr}), or check its images and features.")
-                if self.method.keeps_optimizer:
+                if self.method.keeps_optimizer and not self.plan.shared_optimizer:
                     self.momentum[client] = {name: tensor[row].cpu() for name, tensor in trained.momentum.items()}
-                yield client, {name: tensor[row].cpu() for name, tensor in trained.tensors.items()}, loss
+                own = {name: tensor[row].cpu() for name, tensor in trained.tensors.items()}
+                if self.plan.sequential:
+                    self.turns.model |= own
+                yield client, own, loss
+
+    def _start(self, client: int, download: Tensors) -> Tensors:
+        """What the client trains, before its first step."""
+        personal = self.personal[client]
+        if self.plan.sequential:
+            personal = self.method.inherit(personal, self.turns.model)
+        start = self.method.start(download, personal, client, self.context)
+        return {name: tensor.to(self.plan.dtype) for name, tensor in start.items()}
 
     def _train_cohort(
         self, cohort: list[int], starts: dict[int, Tensors], downloads: dict[int, Tensors], number: int, recipe: Recipe
@@ -203,12 +244,16 @@ class Federation:
             cohort, [data.train_rows[client] for client in cohort], recipe, seed=self.context.seed, round=number,
             past_epochs=[self.epochs[client] for client in cohort], views=len(data.train_features),
             total_epochs=self.plan.rounds * recipe.epochs if method.keeps_optimizer else None)
+        if self.plan.shared_optimizer:
+            return self.turns.train(method, start, fixed, batches, data, recipe, self.context, self.plan.recipe.epochs)
         kept = [self.momentum[client] for client in cohort if client in self.momentum]
         return local_update(method, start, fixed, batches, data.train_features, data.train_labels, recipe,
                             self.context, stack(kept, device) if kept else None)
 
     def _cohorts(self, starts: dict[int, Tensors], recipe: Recipe) -> list[list[int]]:
-        """Clients that train alike, longest first, as many at once as the memory for a cohort allows."""
+        """Clients that train alike, longest first, as many at once as the memory for a cohort allows; or one by one."""
+        if self.plan.one_by_one:
+            return [[client] for client in starts]
         steps = {client: count_steps(len(self.data.train_rows[client]), recipe) for client in starts}
         groups = [sorted(group, key=lambda client: -steps[client]) for group in alike(starts, starts)]
         return chunks(groups, max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt()))

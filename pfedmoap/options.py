@@ -14,6 +14,7 @@ from pfedmoap import paper
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.experiment import Experiment, build_method
 from pfedmoap.methods import METHODS, Method
+from pfedmoap.protocol import Protocol, named
 
 BY_HAND = ("dataset", "method", "seed")  # `pfedmoap run` has options of its own for these
 ALL = "all"
@@ -83,7 +84,7 @@ def build_methods(names: Sequence[str], settings: Mapping[str, Any]) -> list[Met
 
 
 def parse(text: str, hint: Any, name: str) -> Any:
-    """A setting's value from text: whole number, number, word, comma-separated list, or 'none' where that is allowed.
+    """A setting's value from text: whole number, number, word, comma-separated list, 'none' where allowed, or protocol.
 
     Raises:
         UserError: the text is none of what the type allows.
@@ -95,6 +96,8 @@ def parse(text: str, hint: Any, name: str) -> Any:
                     return None
             elif get_origin(kind) is tuple:
                 return tuple(get_args(kind)[0](part) for part in text.split(","))
+            elif kind is Protocol:
+                return named(text)
             else:
                 return kind(text)
         except ValueError:
@@ -152,12 +155,12 @@ def _declared(hint: Any) -> tuple:
 
 
 def _wanted(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", str: "a word", types.NoneType: "'none'"}
+    words = {int: "a whole number", float: "a number", str: "a word", types.NoneType: "'none'", Protocol: "a protocol"}
     return " or ".join(words.get(kind, "a list such as 3,3,2") for kind in _declared(hint))
 
 
 def _metavar(hint: Any) -> str:
-    words = {int: "INT", float: "FLOAT", str: "TEXT", types.NoneType: "none"}
+    words = {int: "INT", float: "FLOAT", str: "TEXT", types.NoneType: "none", Protocol: "paper|released|SWITCH,..."}
     return "|".join(words.get(kind, "LIST") for kind in _declared(hint))
 
 

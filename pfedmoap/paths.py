@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+ASSETS = PACKAGE / "assets"  # the shipped CLIP, and templates
 ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
 NOTEBOOKS = ROOT / "notebooks"
 PUBLISHED = ROOT / "results" / "paper"

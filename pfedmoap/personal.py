@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pfedmoap import clip as clips
 from pfedmoap import gating
-from pfedmoap.data.images import read_image, to_rgb
+from pfedmoap.data.images import CIFAR, read_image, to_rgb
 from pfedmoap.errors import UserError
 from pfedmoap.experiment import build_method
 from pfedmoap.methods import Context, Method
@@ -77,7 +77,8 @@ class Personalised:
         """The model that a client is tested with, given what the federation has trained so far.
 
         Raises:
-            UserError: there is no such client, or its method also needs the client's images when it is tested.
+            UserError: there is no such client, its method also needs the client's images when it is tested, or images
+            were preprocessed as in the released code.
         """
         federation, method = prepared.federation, prepared.experiment.method
         if not 0 <= client < federation.data.clients:
@@ -85,6 +86,9 @@ class Personalised:
         if method.remembers_images:
             raise UserError(f"{method.title} looks at the client's own images when it is tested, so that its model "
                             f"cannot leave the client alone: choose another method.")
+        if prepared.experiment.protocol.cifar_preprocess == "cifar" and prepared.imageset.name in CIFAR:
+            raise UserError("This model has learned from images that were normalised by CIFAR's mean and standard "
+                            "deviation, which predictions are not: leave out the protocol switch cifar_preprocess.")
         lent = method.download(federation.server, client)
         model = method.tested(lent, federation.personal[client], client, federation.context)
         weights = prepared.experiment.weights
@@ -165,7 +169,7 @@ class Personalised:
     @cached_property
     def _model(self) -> Tensors:
         """The model as a cohort of one, on the CLIP's device."""
-        return {name: tensor[None].to(self.clip.device) for name, tensor in self.model.items()}
+        return {name: tensor[None].to(self.clip.device).float() for name, tensor in self.model.items()}
 
     @cached_property
     def _fixed(self) -> Tensors:

@@ -1,7 +1,9 @@
 """From an experiment to a federation that is ready for its first round: data, CLIP, image features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +13,14 @@ from pfedmoap.data import catalog
 from pfedmoap.data.features import image_features
 from pfedmoap.data.federated import FederatedData
 from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data.pairing import mispaired, with_shuffled_names
 from pfedmoap.data.partition import Partition, partition
 from pfedmoap.experiment import Experiment
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import Context
 from pfedmoap.paths import cache_dir
-from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
+from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt, word_prompt
+from pfedmoap.protocol import DATA_SEED, Protocol
 
 
 @dataclass(frozen=True)
@@ -52,45 +56,86 @@ def prepare(experiment: Experiment, place: Place = Place(), progress: bool = Fal
         UserError: data or weights are missing or do not fit; nothing has been trained.
     """
     imageset = catalog.load(experiment.dataset, place.data_root)
-    shares = partition(
-        imageset, experiment.partition, clients=experiment.clients, seed=experiment.seed, shots=experiment.shots,
-        alpha=experiment.alpha)
+    shares, imageset = dealt(experiment, imageset), named(experiment, imageset)
     clip = clips.load(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
     encoder = PromptEncoder(clip, imageset.class_names)
-    encoder.check_length(experiment.context_tokens)
-    experiment.method.check(clip.embed_dim, experiment.context_tokens)
+    prompt = _initial_prompt(experiment, clip)
+    encoder.check_length(len(prompt))
+    experiment.method.check(clip.embed_dim, len(prompt))
     data = _federated_data(experiment, imageset, shares, clip, place, progress)  # last: it can take minutes
     context = Context(
         text=TextFeatures(encoder),
         handwritten=encoder.handwritten(),
         logit_scale=clip.logit_scale,
-        initial_prompt=initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed),
-        seed=experiment.seed)
+        initial_prompt=prompt,
+        seed=experiment.seed,
+        proximal_gradient=experiment.protocol.fedprox_gradient == "proximal")
     plan = Plan(experiment.rounds, experiment.participation, experiment.recipe, experiment.privacy,
-                _cohort_bytes(place.device))
+                _cohort_bytes(place.device), **_released_plan(experiment.protocol))
     return Prepared(experiment, imageset, shares, clip, Federation(experiment.method, plan, data, context))
+
+
+def dealt(experiment: Experiment, imageset: ImageSet) -> Partition:
+    """The experiment's partition of a set, by its protocol's data_seed, class_deal and label_pairing."""
+    protocol = experiment.protocol
+    seed = experiment.seed if protocol.data_seed == "per_seed" else DATA_SEED
+    shares = partition(
+        imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
+        alpha=experiment.alpha, class_deal=protocol.class_deal)
+    if protocol.label_pairing == "mispaired" and experiment.partition == "domain_dirichlet":
+        return mispaired(imageset, shares, seed)
+    return shares
+
+
+def named(experiment: Experiment, imageset: ImageSet) -> ImageSet:
+    """The set with the class names that prompts read, by the protocol's class_names."""
+    shuffled = experiment.protocol.class_names == "shuffled"
+    return with_shuffled_names(imageset, experiment.seed) if shuffled else imageset
+
+
+def _initial_prompt(experiment: Experiment, clip: clips.Clip) -> torch.Tensor:
+    """What every client starts from, by the protocol's prompt_init: (m, e) random, or (1, e)."""
+    if experiment.protocol.prompt_init == "word_false":
+        return word_prompt(clip, "False")
+    return initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed)
+
+
+def _released_plan(protocol: Protocol) -> dict[str, Any]:
+    """What of the federation's plan is as in the released code."""
+    return {
+        "fixed_experts": protocol.expert_selection == "fixed_order",
+        "shared_optimizer": protocol.optimizer == "shared",
+        "sequential": protocol.round_order == "sequential",
+        "dtype": torch.float16 if protocol.precision == "fp16" else torch.float32,
+    }
 
 
 def _federated_data(
     experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool
 ) -> FederatedData:
-    """Features of the images that are used, renumbered so that no others are held in memory."""
+    """Features of the images that are used, client by client, so that no others are held in memory."""
     folder, method = Path(place.cache or cache_dir()), experiment.method
 
     def features(split: str, views: int, used: np.ndarray) -> torch.Tensor:
         table = image_features(clip, imageset, split, views, cache_dir=folder, seed=experiment.seed, indices=used,
-                               progress=progress, spatial=method.spatial)
+                               progress=progress, spatial=method.spatial,
+                               preprocess=experiment.protocol.cifar_preprocess)
         table = table if imageset.augment else table[:1]  # without augmentation all views are the same
         return torch.from_numpy(table[:, used]).to(place.device)  # (V, n, d) or (V, n, M, d)
 
-    train, test = (np.unique(np.concatenate(owned)) for owned in (shares.train, shares.test))
+    train, test = np.concatenate(shares.train), np.concatenate(shares.test)
     plain = features("train", 0, train)[0] if method.remembers_images else None
-    labels = [torch.from_numpy(getattr(imageset, split).labels[used]).to(place.device)
-              for split, used in (("train", train), ("test", test))]
+    labels = [torch.from_numpy(np.concatenate(own)).to(place.device)
+              for own in (shares.train_labels, shares.test_labels)]
     return FederatedData(
         features("train", experiment.views, train), labels[0], features("test", 0, test)[0], labels[1],
-        [np.searchsorted(train, own) for own in shares.train], [np.searchsorted(test, own) for own in shares.test],
-        plain)
+        _rows(shares.train), _rows(shares.test), plain)
+
+
+def _rows(shares: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The clients' rows of what was concatenated in their order."""
+    ends = np.cumsum([len(own) for own in shares])
+    return np.split(np.arange(ends[-1]), ends[:-1])
 
 
 def _cohort_bytes(device: str) -> int:

@@ -28,6 +28,15 @@ def initial_prompt(context_tokens: int, token_width: int, seed: int) -> Tensor:
     return torch.from_numpy(draw).float() * 0.02
 
 
+def word_prompt(clip: Clip, word: str) -> Tensor:
+    """The switch `prompt_init`: a prompt of one context token, a word's embedding: (1, e).
+
+    "False" is one token of CLIP's vocabulary, in lower case; of a longer word the first token is taken.
+    """
+    token = torch.tensor(_word_tokens(clip, word)[:1], device=clip.device)
+    return clip.model.token_embedding(token).detach().float().cpu()
+
+
 class Block(NamedTuple):
     """One transformer block's weights; QuickGELU's slope is folded into the MLP so that SiLU computes it."""
 

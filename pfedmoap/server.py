@@ -1,10 +1,12 @@
 """The server: the shared tensors, and the pool of all clients' prompts that experts are lent from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pfedmoap.randomness import generator
 
 Tensors = dict[str, Tensor]
 
@@ -38,9 +40,10 @@ class Pool:
     def distances(self, client: int) -> tuple[Tensor, Tensor]:
         """l2 distances from a client's entry to all entries: (clients, distances), each (entries,), by client id."""
         if self._stacked is None:
-            self._stacked = torch.tensor(list(self.entries)), torch.stack(list(self.entries.values())).flatten(1)
+            prompts = torch.stack(list(self.entries.values())).flatten(1).float()  # (entries, m*e)
+            self._stacked = torch.tensor(list(self.entries)), prompts
         clients, prompts = self._stacked
-        return clients, torch.linalg.vector_norm(prompts - self.entries[client].flatten(), dim=1)
+        return clients, torch.linalg.vector_norm(prompts - self.entries[client].flatten().float(), dim=1)
 
     def median_squared_distance(self) -> float:
         """Median over all pairs of entries of their squared l2 distance; 0 with fewer than two entries."""
@@ -58,6 +61,10 @@ class Pool:
         order = clients[distances.argsort(stable=True)].tolist()
         return [other for other in order if other != client][:count]
 
+    def first(self, client: int, count: int, order: Sequence[int]) -> list[int]:
+        """The first `count` other clients of `order` that are in the pool."""
+        return [other for other in order if other in self.entries and other != client][:count]
+
 
 class Server:
     """What the server holds between rounds.
@@ -68,12 +75,27 @@ class Server:
         clients: N, how many clients there are.
         round: the round that downloads are made for, from 1.
         seed: the run's seed.
+        order: the order in which everyone is lent experts (`fixed_order`); None: the nearest first.
     """
 
-    def __init__(self, shared: Tensors, pool: Pool | None = None, clients: int = 0, seed: int = 0):
+    def __init__(
+        self, shared: Tensors, pool: Pool | None = None, clients: int = 0, seed: int = 0,
+        order: Sequence[int] | None = None,
+    ):  # fmt: skip
         self.shared = shared
         self.pool = pool or Pool()
-        self.clients, self.seed, self.round = clients, seed, 1
+        self.clients, self.seed, self.round, self.order = clients, seed, 1, order
+
+    def experts(self, client: int, count: int) -> list[int]:
+        """The clients whose prompts a client is lent: `count` of the pool, or fewer if it holds fewer."""
+        if self.order is None:
+            return self.pool.nearest(client, count)
+        return self.pool.first(client, count, self.order)
+
+
+def fixed_order(clients: int, seed: int) -> list[int]:
+    """The switch `expert_selection`: one random order of all clients, for every client and round of a run."""
+    return generator(seed, "expert order").permutation(clients).tolist()
 
 
 def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) -> Tensor:
@@ -86,4 +108,4 @@ def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) ->
     clients = sorted(uploads)
     weights = torch.tensor([sizes[client] for client in clients], dtype=torch.float64)
     stacked = torch.stack([uploads[client] for client in clients]).double()  # (clients, ...)
-    return torch.tensordot(weights / weights.sum(), stacked, dims=1).float()
+    return torch.tensordot(weights / weights.sum(), stacked, dims=1).to(uploads[clients[0]].dtype)

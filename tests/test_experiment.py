@@ -9,12 +9,13 @@ from pfedmoap.errors import UserError
 from pfedmoap.experiment import Experiment
 from pfedmoap.methods import METHODS, CoOp, PFedMoAP, PromptFL
 from pfedmoap.paper import experiment, table1
+from pfedmoap.protocol import released
 
 OTHER = dict(
     dataset="digits", method=PFedMoAP(lam=1.0), seed=2, clients=5, partition="iid", alpha=0.3, shots=None, views=2,
     model="RN50-quickgelu", weights="openai", precision="bf16", context_tokens=4, rounds=3, participation=0.5,
     local_epochs=1, batch_size=8, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="cosine", epsilon=50.0, delta=0.1,
-    clip=2.0, dp_accounting="total", dp_test_prompt="uploaded")
+    clip=2.0, dp_accounting="total", dp_test_prompt="uploaded", protocol=released("data_seed"))
 
 
 def test_every_setting_changes_the_key():
@@ -49,6 +50,13 @@ def test_a_weights_file_counts_by_content(tmp_path):
     assert keys["a.pt"] == keys["copy.pt"] != keys["b.pt"]
 
 
+def test_shipped_weights_count_by_content(tmp_path, monkeypatch):
+    before = Experiment().key
+    monkeypatch.setattr("pfedmoap.experiment.ASSETS", tmp_path)
+    (tmp_path / "embedded_clip.safetensors").write_bytes(b"other weights")
+    assert Experiment().key != before
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     ({"rounds": 0}, "rounds must be a whole number >= 1, not 0"),
     ({"rounds": 2.5}, "rounds must be"), ({"seed": -1}, "seed must be"), ({"clients": True}, "clients must be"),
@@ -57,6 +65,8 @@ def test_a_weights_file_counts_by_content(tmp_path):
     ({"schedule": "linear"}, "constant or cosine"), ({"momentum": 1.0}, "momentum must be"),
     ({"alpha": 0}, "alpha must be"), ({"precision": "fp16"}, "fp32 or bf16"), ({"method": "coop"}, "method must be"),
     ({"epsilon": 0.0}, "epsilon must be"), ({"epsilon": 1.0, "delta": 1.0}, "delta must be"),
+    ({"protocol": "released"}, "protocol must be a Protocol"),
+    ({"epsilon": 1.0, "protocol": released("round_order")}, "no differential privacy with .* round_order 'sequential'"),
     ({"method": PFedMoAP(experts=(1, 2))}, "experts lists 2 numbers for 10 clients"),
 ])
 def test_settings_out_of_range_are_refused_by_name(settings, message):

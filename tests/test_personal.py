@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pfedmoap import paper
-from pfedmoap.clip import ASSETS
 from pfedmoap.clip import load as load_clip
 from pfedmoap.errors import UserError
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot
+from pfedmoap.paths import ASSETS
 from pfedmoap.personal import Personalised
 from pfedmoap.preparation import Place, prepare
 

@@ -1,6 +1,7 @@
 """Differential privacy: calibration, clipping, noise, and what leaves the client."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from test_federation import RECIPE, federation, state
 
 from pfedmoap.client import Recipe
 from pfedmoap.errors import UserError
-from pfedmoap.methods import FedProx, PFedMoAP, PromptFL
+from pfedmoap.methods import CoOp, FedProx, PFedMoAP, PromptFL
+from pfedmoap.paper import experiment
 from pfedmoap.privacy import Privacy, add_noise, clip_gradients, sensitivity
+from pfedmoap.runs import run
 
 MOAP = PFedMoAP(d_gating=16, heads=4, experts=2)
 CLIPPED = Recipe(2, 4, 0.05, 0.9, 5e-4, clip=1.0)
@@ -129,3 +132,12 @@ def test_clipping_bounds_how_far_a_prompt_can_move(context):
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(UserError, match=f"{list(settings)[-1]} must be"):
         Privacy(**settings)
+
+
+def test_methods_that_send_nothing_need_no_protection():
+    gradients = {"prompt": torch.full((2, 3, 4), 5.0)}
+    assert clip_gradients(gradients, set(), 1.0) is gradients
+    alone = experiment("patterns", CoOp(), "smoke", epsilon=1.0)
+    record = run(alone, progress=False)
+    assert record["accuracy"] == run(replace(alone, epsilon=None), progress=False)["accuracy"]
+    assert all(not entry["bytes_up"] or not any(entry["bytes_up"].values()) for entry in record["rounds"])

@@ -16,7 +16,8 @@ from pfedmoap.errors import UserError
 
 FOLDER = re.compile(r"(?P<dataset>.+)-(?P<data>[0-9a-f]{12})")
 TABLE = re.compile(
-    r"(?P<clip>[0-9a-f]{12})-(?P<split>train|test)(-views-seed(?P<seed>\d+))?(?P<spatial>-spatial)?\.f32"
+    r"(?P<clip>[0-9a-f]{12})-(?P<split>train|test)(-views-seed(?P<seed>\d+))?(?P<cifar>-cifar)?"
+    r"(?P<spatial>-spatial)?\.f32"
 )
 
 
@@ -97,7 +98,7 @@ def _describe(path: Path, folder: re.Match, table: re.Match) -> CachedTable:
         data=folder["data"],
         backbone=_backbone(path.parent, table["clip"]),
         split=table["split"],
-        kind=kind + ", spatial" * bool(table["spatial"]),
+        kind=kind + ", CIFAR's mean and std" * bool(table["cifar"]) + ", spatial" * bool(table["spatial"]),
         rows=int(np.count_nonzero(checksums)),
         size=getattr(stat, "st_blocks", stat.st_size // 512) * 512,  # rows that nobody asked for take no space
         modified=datetime.fromtimestamp(stat.st_mtime),

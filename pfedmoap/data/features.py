@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pfedmoap.clip import Clip
 from pfedmoap.data.cache import write_backbone
 from pfedmoap.data.feature_table import FeatureTable
-from pfedmoap.data.images import ImageArray, ImageFiles
+from pfedmoap.data.images import CIFAR, ImageArray, ImageFiles, cifar_view
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.randomness import generator
@@ -44,6 +44,7 @@ def image_features(
     indices: np.ndarray | None = None,
     progress: bool = True,
     spatial: bool = False,
+    preprocess: str = "clip",
 ) -> np.ndarray:
     """Normalised image features of a split, from the cache where they are there, computed and cached where not.
 
@@ -60,6 +61,8 @@ def image_features(
         indices: the images that are needed; None: all.
         progress: whether to show progress on standard error when it takes more than a second.
         spatial: the features of every image position (`Clip.encode_spatial`) instead of the global ones.
+        preprocess: "clip": the CLIP's own; "cifar", as in the released code: `images.cifar_view` for every view of the
+            sets cifar10 and cifar100, the others as with "clip".
 
     Returns:
         (max(views, 1), n, d), with `spatial` (max(views, 1), n, M, d), float32, memory-mapped and read-only, n being
@@ -71,16 +74,19 @@ def image_features(
     """
     n = len(getattr(imageset, split))
     indices = np.arange(n) if indices is None else np.unique(indices)
-    augmented = views > 0 and imageset.augment
+    cifar = preprocess == "cifar" and imageset.name in CIFAR
+    augmented = views > 0 and imageset.augment and not cifar
     row = (clip.positions, clip.embed_dim) if spatial else (clip.embed_dim,)
     table = FeatureTable(
         folder_of(imageset, cache_dir),
-        f"{clip.fingerprint[:12]}-{split}" + f"-views-seed{seed}" * augmented + "-spatial" * spatial,
+        f"{clip.fingerprint[:12]}-{split}" + f"-views-seed{seed}" * augmented + "-cifar" * cifar
+        + "-spatial" * spatial,
         (views if augmented else 1, n, *row),
     )
     finished, _ = table.check(indices)
     if not finished.all():
-        _complete(table, _Views(clip, imageset, split, seed if augmented else None, spatial), indices, progress)
+        view_of = _Views(clip, imageset, split, seed if augmented else None, spatial, cifar)
+        _complete(table, view_of, indices, progress)
     return np.broadcast_to(table.features(), (max(views, 1), n, *row))
 
 
@@ -145,10 +151,12 @@ class _Views:
     split: str
     seed: int | None
     spatial: bool
+    cifar: bool
 
     @property
     def title(self) -> str:
-        return f"{self.imageset.name} {self.split}" + " (spatial)" * self.spatial
+        kinds = " (CIFAR's mean and std)" * self.cifar + " (spatial)" * self.spatial
+        return f"{self.imageset.name} {self.split}{kinds}"
 
     @property
     def encode(self) -> Callable[[Tensor], Tensor]:
@@ -165,6 +173,8 @@ class _Views:
             image = self.images[index]
         except UserError as error:  # returned, as a worker process would bury it in a traceback
             return error
+        if self.cifar:
+            return cifar_view(image, self.imageset.name, self.clip.image_size).numpy()
         if self.seed is None:
             return self.clip.preprocess(image).numpy()
         return self.clip.augment(image, generator(self.seed, "view", self.split, index, view)).numpy()

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
 
 from pfedmoap.errors import UserError
+
+# Mean and standard deviation of a channel, as released federated code uses them for these sets.
+CIFAR = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
 
 
 class ImageFiles(Sequence[Image.Image]):
@@ -74,3 +83,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def cifar_view(image: Image.Image, name: str, size: int) -> Tensor:
+    """The released code's view of CIFAR (protocol switch `cifar_preprocess`), for training and for testing.
+
+    Normalised by CIFAR's mean and standard deviation, then enlarged: (3, size, size), bilinear.
+    """
+    pixels = TF.normalize(TF.to_tensor(image), *CIFAR[name])  # (3, 32, 32)
+    return TF.resize(pixels, [size, size], InterpolationMode.BILINEAR)

@@ -10,6 +10,7 @@ from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
 PROTOCOLS = ("label_disjoint", "dirichlet", "domain_dirichlet", "iid", "by_domain", "given")
+CLASS_DEALS = ("even", "rounded")
 REDRAWS = 100
 
 
@@ -19,12 +20,21 @@ class Partition:
 
     Attributes:
         train, test: one int64 array per client, in client order: sorted indices into the set's train and test split.
+        train_labels, test_labels: the labels that these images go by, (n_i,) per client: their own, unless they have
+            been mixed up on purpose (`data.pairing.mispaired`).
         notes: sentences about what could not be done as asked, for people.
     """
 
     train: tuple[np.ndarray, ...]
     test: tuple[np.ndarray, ...]
+    train_labels: tuple[np.ndarray, ...]
+    test_labels: tuple[np.ndarray, ...]
     notes: tuple[str, ...] = ()
+
+    def pairs(self, client: int, split: str = "train") -> list[tuple[int, int]]:
+        """A client's images, as indices into the split, each with the label that it goes by."""
+        images, labels = getattr(self, split)[client], getattr(self, f"{split}_labels")[client]
+        return list(zip(images.tolist(), labels.tolist(), strict=True))
 
 
 def partition(
@@ -35,6 +45,7 @@ def partition(
     seed: int,
     shots: int | None = None,
     alpha: float = 0.5,
+    class_deal: str = "even",
 ) -> Partition:
     """Deals a set's images to clients; depends on the labels, the domains and the arguments only.
 
@@ -50,6 +61,7 @@ def partition(
         shots: training images per class of the whole set (a smaller number takes a subset of a larger one's);
             None: all. Test images are never left out.
         alpha: concentration of the Dirichlet distribution; small means that few clients share a class.
+        class_deal: of `label_disjoint`: "even", or "rounded" as in the released code.
 
     Raises:
         UserError: the protocol is unknown, or the clients cannot all get training and test images.
@@ -61,7 +73,8 @@ def partition(
     labels = imageset.train.labels
     kept, notes = (np.arange(len(labels)), ()) if shots is None else few_shot(labels, imageset.class_names, shots, seed)
     if protocol == "label_disjoint":
-        train, test = label_disjoint(labels, imageset.test.labels, len(imageset.class_names), kept, clients, seed)
+        hands = deal_classes(len(imageset.class_names), clients, seed, class_deal)
+        train, test = label_disjoint(labels, imageset.test.labels, kept, hands)
     elif protocol == "iid":
         train, test = iid(kept, len(imageset.test), clients, seed)
     elif protocol == "dirichlet":
@@ -75,7 +88,12 @@ def partition(
         for part, indices in (("training", train[client]), ("test", test[client])):
             if len(indices) == 0:
                 raise UserError(f"client {client} would have no {part} images: use fewer clients than {clients}")
-    return Partition(tuple(map(np.sort, train)), tuple(map(np.sort, test)), notes)
+    train, test = tuple(map(np.sort, train)), tuple(map(np.sort, test))
+    train_labels, test_labels = (
+        tuple(own[indices] for indices in part)
+        for own, part in ((labels, train), (imageset.test.labels, test))
+    )
+    return Partition(train, test, train_labels, test_labels, notes)
 
 
 def suggested(imageset: ImageSet) -> tuple[str, int]:
@@ -109,13 +127,33 @@ def few_shot(
     return np.sort(np.concatenate(drawn)), notes if short else ()
 
 
-def label_disjoint(
-    train_labels: np.ndarray, test_labels: np.ndarray, classes: int, kept: np.ndarray, clients: int, seed: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Every class belongs to one client; the numbers of classes differ by at most one."""
+def deal_classes(classes: int, clients: int, seed: int, deal: str = "even") -> list[np.ndarray]:
+    """Shuffles the classes and deals them: each client's labels.
+
+    Args:
+        deal: "even": the numbers of classes differ by at most one. "rounded", as in the released code: round(C/N) each,
+            and the last client takes the rest, such as 9 x 5 + 2 of 47.
+    """
     if classes < clients:
         raise UserError(f"{classes} classes cannot be dealt to {clients} clients: use at most {classes} clients")
-    hands = np.array_split(generator(seed, "partition", "classes").permutation(classes), clients)
+    order = generator(seed, "partition", "classes").permutation(classes)
+    if deal == "even":
+        return np.array_split(order, clients)
+    if deal not in CLASS_DEALS:
+        raise UserError(f"no class deal is called {deal!r}: use one of {', '.join(CLASS_DEALS)}")
+    each = round(classes / clients)
+    if each * (clients - 1) >= classes:
+        raise UserError(
+            f"{classes} classes dealt to {clients} clients by {each} leave none for the last: use another number of "
+            f"clients, or deal evenly (without the protocol switch class_deal)"
+        )
+    return np.split(order, each * np.arange(1, clients))
+
+
+def label_disjoint(
+    train_labels: np.ndarray, test_labels: np.ndarray, kept: np.ndarray, hands: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Every class belongs to one client; `hands` are the clients' labels."""
     train = [kept[np.isin(train_labels[kept], hand)] for hand in hands]
     return train, [np.flatnonzero(np.isin(test_labels, hand)) for hand in hands]
 

@@ -10,7 +10,8 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 
-ASSETS = Path(__file__).parent.parent / "assets"
+from pfedmoap.paths import ASSETS
+
 CONFIG = ASSETS / "embedded_clip.json"
 WEIGHTS = ASSETS / "embedded_clip.safetensors"
 TABLE = "token_embedding.weight"

@@ -26,6 +26,7 @@ class Context:
         logit_scale: s.
         initial_prompt: (m, e), everyone's start.
         seed: the run's seed.
+        proximal_gradient: False takes the gradient from FedProx's term, as in the released code.
     """
 
     text: TextFeatures
@@ -33,6 +34,7 @@ class Context:
     logit_scale: float
     initial_prompt: Tensor
     seed: int
+    proximal_gradient: bool = True
 
 
 class OwnImages(NamedTuple):
@@ -75,7 +77,18 @@ class Method:
         for name in server.shared:
             server.shared[name] = weighted_average({i: upload[name] for i, upload in uploads.items()}, sizes)
 
+    def enter(self, server: Server, uploads: Mapping[int, Tensors]) -> None:
+        """Takes prompts into the pool, for methods that have one: once a round, or client by client in sequence."""
+
     # --- on one client
+
+    def inherit(self, personal: Tensors, previous: Tensors) -> Tensors:
+        """What a client has before it trains, where all take turns at one model. By default its own.
+
+        Args:
+            previous: every tensor as the client that had it last left it.
+        """
+        return personal
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         """The tensors that the client trains, as they are before the first step."""

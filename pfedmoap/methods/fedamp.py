@@ -48,11 +48,14 @@ class FedAMP(Method):
         attention = alpha * torch.exp(-distances.double().square() / sigma)  # (entries,)
         attention[clients == client] = 0
         attention[clients == client] = 1 - attention.sum()
-        prompts = torch.stack(list(server.pool.entries.values())).double()  # (entries, m, e)
-        mixture = torch.tensordot(attention, prompts, dims=1).float()
+        prompts = torch.stack(list(server.pool.entries.values()))  # (entries, m, e)
+        mixture = torch.tensordot(attention, prompts.double(), dims=1).to(prompts.dtype)
         return {"mixture": mixture, "pull": torch.tensor(self.attraction / alpha)}
 
     def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
+        self.enter(server, uploads)
+
+    def enter(self, server: Server, uploads: Mapping[int, Tensors]) -> None:
         server.pool.replace({client: upload["prompt"] for client, upload in uploads.items()})
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:

@@ -15,6 +15,9 @@ from pfedmoap.server import Tensors
 class FedProx(Method):
     """Loss + (mu / 2) ||p - p_g||^2, with its gradient. Shared: the prompt. Tested with the global prompt.
 
+    With the protocol switch `fedprox_gradient` detached, as in the released code, the term counts in the loss that is
+    recorded but has no gradient: prompts and accuracies are PromptFL's bit for bit, whatever mu is.
+
     Attributes:
         mu: weight of the proximal term (0.5).
     """
@@ -34,4 +37,7 @@ class FedProx(Method):
         self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
     ) -> Tensor:
         distance = (model["prompt"] - fixed["anchor"]).square().sum((1, 2))  # (clients,)
-        return super().loss(model, fixed, images, labels, present, context) + self.mu / 2 * distance
+        term = self.mu / 2 * distance
+        if not context.proximal_gradient:
+            term = term.detach()
+        return super().loss(model, fixed, images, labels, present, context) + term

@@ -88,7 +88,7 @@ class PFedMoAP(Method):
         count = self.experts[client] if isinstance(self.experts, tuple) else self.experts
         match self.expert_choice:
             case "nearest":
-                return server.pool.nearest(client, count)
+                return server.experts(client, count)
             case "random":
                 others = [other for other in server.pool.entries if other != client]
                 return generator(server.seed, "experts", server.round, client).permutation(others)[:count].tolist()
@@ -97,9 +97,16 @@ class PFedMoAP(Method):
 
     def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
         super().aggregate(server, uploads, sizes)
+        self.enter(server, uploads)
+
+    def enter(self, server: Server, uploads: Mapping[int, Tensors]) -> None:
         server.pool.replace({client: upload["prompt"] for client, upload in uploads.items()})
 
     # --- on one client
+
+    def inherit(self, personal: Tensors, previous: Tensors) -> Tensors:
+        """Without a gate of its own, the one that was trained last."""
+        return _gate_of(previous) | personal
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         """The global prompt; with experts (not at the first participation, footnote 1) also the client's own gate."""

@@ -1,0 +1,85 @@
+"""The released code's one trainer, which all clients take turns at (protocol switches `optimizer`, `round_order`)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from pfedmoap.client import Batches, Recipe, Trained, local_update
+from pfedmoap.data.federated import FederatedData
+from pfedmoap.methods.base import Context, Method
+from pfedmoap.randomness import generator
+from pfedmoap.server import Tensors
+
+WARM_UP = 1e-5  # learning rate of the very first local epoch of a run
+
+
+def in_turn(clients: list[int], seed: int, round: int) -> list[int]:
+    """The order in which a round's clients take their turns."""
+    return generator(seed, "turns", round).permutation(clients).tolist()
+
+
+def shared_rate(lr: float, epochs: int, period: int) -> float:
+    """The prompt's learning rate when all clients together have trained `epochs` local epochs: a cosine of 2 `period`.
+
+    lr (1 + cos(pi (s - 1) / E)) / 2, and 1e-5 at s = 0. The first client of a run trains at s = 0 .. E - 1, the second
+    at s = E .. 2E - 1, and so on over the rounds, so that every other client starts where the rate is nearly 0.
+    """
+    return WARM_UP if epochs == 0 else lr * (1 + math.cos(math.pi * (epochs - 1) / period)) / 2
+
+
+@dataclass
+class Turns:
+    """What goes from one client to the next.
+
+    Attributes:
+        model: every trained tensor as the client that had it last left it (`round_order` sequential).
+        momentum: the one optimiser's buffers, by tensor (`optimizer` shared).
+        epochs: s, local epochs of all clients and rounds so far.
+    """
+
+    model: Tensors = field(default_factory=dict)
+    momentum: Tensors = field(default_factory=dict)
+    epochs: int = 0
+
+    def train(
+        self,
+        method: Method,
+        start: Tensors,
+        fixed: Tensors,
+        batches: Batches,
+        data: FederatedData,
+        recipe: Recipe,
+        context: Context,
+        period: int,
+    ) -> Trained:
+        """One client's local update with the shared optimiser; the gate's learning rate is constant.
+
+        Every method trains like this, CoOp too: the released code has one trainer, whatever it trains, so that CoOp's
+        clients do not go on with optimisers of their own. `recipe.schedule` gives way to the shared one.
+
+        Args:
+            start, fixed, batches: as in `local_update`, of a cohort of one.
+            period: E, the local epochs of a round.
+        """
+        momentum = {name: self.momentum.get(name, torch.zeros_like(tensor[0]))[None].to(tensor.device)
+                    for name, tensor in start.items()}
+        trained, losses = Trained(start, momentum, torch.zeros(1)), []
+        for epoch in _by_epoch(batches, recipe.epochs):
+            now = replace(recipe, lr=shared_rate(recipe.lr, self.epochs, period), schedule="constant")
+            trained = local_update(method, trained.tensors, fixed, epoch, data.train_features, data.train_labels, now,
+                                   context, trained.momentum)
+            losses.append(trained.losses)
+            self.epochs += 1
+        self.momentum |= {name: tensor[0].cpu() for name, tensor in trained.momentum.items()}
+        return replace(trained, losses=torch.stack(losses).mean(0))
+
+
+def _by_epoch(batches: Batches, epochs: int) -> Iterator[Batches]:
+    """A single client's batches, epoch by epoch, without the factors of another schedule."""
+    steps = batches.steps[0] // epochs
+    for first in range(0, batches.steps[0], steps):
+        at = slice(first, first + steps)
+        rates = torch.ones_like(batches.rates[:, at])
+        yield Batches(batches.images[:, at], batches.views[:, at], rates, batches.present, (steps,))

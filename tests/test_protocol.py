@@ -1,0 +1,510 @@
+"""Each difference between paper and released code, as SPEC 9 describes it."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2 as transforms
+from conftest import make_context, make_data
+from PIL import Image
+from test_client import MOAP, batches_of, cohort_start
+from test_federation import assert_equal, federation, state
+
+from pfedmoap import clip as clips
+from pfedmoap import options, turns
+from pfedmoap.client import Recipe, local_update
+from pfedmoap.data import catalog
+from pfedmoap.data.cache import tables
+from pfedmoap.data.features import image_features
+from pfedmoap.data.images import cifar_view
+from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap.data.partition import partition
+from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.experiment import Experiment
+from pfedmoap.federation import Federation
+from pfedmoap.methods import METHODS, CoOp, FedAMP, FedProx, PFedMoAP, PromptFL, PromptFLFT, ZeroShotPrior
+from pfedmoap.paper import experiment
+from pfedmoap.personal import Personalised
+from pfedmoap.preparation import Place, dealt, prepare
+from pfedmoap.protocol import PAPER, RELEASED, SWITCHES, Protocol, named, released
+from pfedmoap.runs import frame, run
+from pfedmoap.server import Pool, Server, fixed_order
+from pfedmoap.store import Store
+
+FIVE_EPOCHS = Recipe(epochs=5, batch_size=4, lr=0.002, momentum=0.9, weight_decay=5e-4)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+
+
+def domains(method=PromptFL(), **settings) -> Experiment:
+    return experiment("domains", method, "smoke", partition="domain_dirichlet", clients=12, alpha=0.3, shots=None,
+                      **settings)
+
+
+def finished(run: Federation) -> Federation:
+    for _ in run.rounds():
+        pass
+    return run
+
+
+# --- the protocol itself
+
+
+def test_the_switches_are_those_of_the_specification():
+    assert list(SWITCHES) == [
+        "label_pairing", "class_names", "expert_selection", "optimizer", "round_order", "prompt_init",
+        "cifar_preprocess", "fedprox_gradient", "coop_epochs", "data_seed", "class_deal", "precision"]  # fmt: skip
+    assert all(getattr(PAPER, name) == switch.paper for name, switch in SWITCHES.items())
+    assert all(getattr(RELEASED, name) == switch.released != switch.paper for name, switch in SWITCHES.items())
+    assert all(switch.help.endswith(".") and "\n" not in switch.help for switch in SWITCHES.values())
+
+
+def test_protocols_from_text_and_back():
+    assert named("paper") == PAPER and named("released") == RELEASED
+    assert named("class_deal, data_seed") == released("data_seed", "class_deal")
+    for protocol in (PAPER, RELEASED, released("optimizer"), released("optimizer", "precision")):
+        assert named(str(protocol)) == protocol == Protocol.from_dict(dataclasses.asdict(protocol))
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: released("optimiser"), "no protocol switch 'optimiser'; did you mean 'optimizer'"),
+    (lambda: named("relased"), "no protocol or switch 'relased'; did you mean 'released'"),
+    (lambda: named(","), "no protocol or switch ','"),
+    (lambda: Protocol(precision="fp64"), "precision must be 'fp32' .paper. or 'fp16' .released code., not 'fp64'"),
+    (lambda: Experiment.from_dict({"protocol": {"class_name": "matched"}}), "did you mean 'class_names'"),
+])
+def test_what_is_no_protocol_is_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_every_switch_is_part_of_the_key_and_survives_json():
+    made = [Experiment(protocol=released(name)) for name in SWITCHES]
+    assert len({one.key for one in made} | {Experiment().key}) == 1 + len(SWITCHES)
+    assert all(Experiment.from_dict(json.loads(json.dumps(one.to_dict()))) == one for one in made)
+
+
+def test_the_command_line_takes_presets_and_switches(place):
+    (option,) = [option for option in options.setting_options() if option.name == "protocol"]
+    assert all(name in option.help for name in SWITCHES) and "default: paper" in option.help
+    for text in ("released", "paper", "data_seed,class_deal"):
+        given = {"protocol": option.type.convert(text, option, None)}
+        (one,) = options.build_experiments("digits", ["promptfl"], ["1"], "smoke", given)
+        assert one.protocol == named(text)
+        record = run(one, place, progress=False)
+        assert frame([record])["protocol"].tolist() == [text]
+
+
+@pytest.mark.parametrize("method", [method() for method in METHODS.values()], ids=lambda method: method.name)
+def test_every_method_runs_as_released_and_resumes_bit_for_bit(place, tmp_path, method):
+    """All switches at once, on domains; a checkpoint carries optimiser, schedule and gate that are handed on."""
+
+    class Cut(Exception):
+        pass
+
+    def cut(result):
+        if result.number == 2:
+            raise Cut
+
+    one = experiment("office", method, "smoke", protocol=RELEASED, partition="domain_dirichlet", clients=8, alpha=1.0,
+                     shots=12, rounds=3)
+    whole, store = run(one, place, progress=False), Store(tmp_path)
+    with pytest.raises(Cut):
+        run(one, place, store=store, progress=False, on_round=cut)
+    resumed = run(one, place, store=store, progress=False)
+    for entry, again in zip(whole["rounds"], resumed["rounds"], strict=True):
+        assert entry | {"seconds": 0} == again | {"seconds": 0}
+
+
+# --- data
+
+
+def test_mispaired_clients_train_and_are_tested_on_what_the_partition_says(place):
+    prepared = prepare(domains(ZeroShotPrior(), protocol=released("label_pairing")), place)
+    imageset, data = prepared.imageset, prepared.federation.data
+    for split in ("train", "test"):
+        rows, labels = getattr(data, f"{split}_rows"), getattr(data, f"{split}_labels")
+        table = image_features(prepared.clip, imageset, split, cache_dir=place.cache)[0]
+        features = data.plain_features if split == "train" else data.test_features
+        wrong = 0
+        for client in range(12):
+            images, given = map(np.array, zip(*prepared.partition.pairs(client, split), strict=True))
+            np.testing.assert_array_equal(labels[rows[client]], given)
+            np.testing.assert_array_equal(features[rows[client]], table[images])
+            wrong += (getattr(imageset, split).labels[images] != given).sum()
+        assert wrong > 0.7 * sum(map(len, rows))
+    assert {len(own) for own in prepared.partition.train} == {len(own) for own in dealt(domains(), imageset).train}
+
+
+def test_mispairing_changes_nothing_without_domains():
+    imageset = catalog.load("digits")
+    one = experiment("digits", PromptFL(), "smoke", partition="dirichlet", shots=None, alpha=5.0)
+    mixed_up = dataclasses.replace(one, protocol=released("label_pairing", "class_names"))
+    for client in range(5):
+        assert dealt(one, imageset).pairs(client) == dealt(mixed_up, imageset).pairs(client)
+
+
+def test_shuffled_names_change_the_text_features_order_and_nothing_else(place):
+    straight, shuffled = (prepare(domains(protocol=protocol), place) for protocol in (PAPER, released("class_names")))
+    order = [straight.imageset.class_names.index(name) for name in shuffled.imageset.class_names]
+    assert order != sorted(order) == list(range(10))
+    ours, theirs = straight.federation.context, shuffled.federation.context
+    torch.testing.assert_close(theirs.handwritten, ours.handwritten[order], atol=1e-6, rtol=0)
+    prompt = ours.initial_prompt[None]
+    torch.testing.assert_close(theirs.text(prompt), ours.text(prompt)[:, order], atol=1e-6, rtol=0)
+    assert torch.equal(straight.federation.data.train_labels, shuffled.federation.data.train_labels)
+    other_seed = prepare(domains(protocol=released("class_names"), seed=2), place).imageset.class_names
+    assert other_seed != shuffled.imageset.class_names
+
+
+def test_the_data_seed_gives_all_seeds_the_same_images():
+    imageset = catalog.load("patterns")
+    made = [dealt(experiment("patterns", PromptFL(), "smoke", seed=seed, protocol=released("data_seed")), imageset)
+            for seed in (1, 2)]
+    expected = partition(imageset, clients=10, seed=2023, shots=4)
+    for client in range(10):
+        assert made[0].pairs(client) == made[1].pairs(client) == expected.pairs(client)
+    paper = [dealt(experiment("patterns", PromptFL(), "smoke", seed=seed), imageset) for seed in (1, 2)]
+    assert paper[0].pairs(0) != paper[1].pairs(0)
+
+
+def test_the_class_deal_reaches_the_partition():
+    one = experiment("patterns", PromptFL(), "smoke", protocol=released("class_deal"))
+    imageset = catalog.load("patterns")
+    classes = len(imageset.class_names)
+    counts = [len(set(labels)) for labels in dealt(one, imageset).test_labels]
+    assert counts == [round(classes / 10)] * 9 + [classes - 9 * round(classes / 10)]
+
+
+STATISTICS = {
+    "cifar10": ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+    "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+}
+
+
+def small_set(name, augment=False):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    split = Split([Image.fromarray(image) for image in pixels], np.zeros(6, dtype=np.int64))
+    return ImageSet(name, ("thing",), split, split, fingerprint="ab" * 32, source="", augment=augment)
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("size", [224, 16])
+def test_cifars_view_equals_torchvisions_pipeline(name, size):
+    mean, std = STATISTICS[name]
+    pipeline = transforms.Compose([
+        transforms.ToImage(), transforms.ToDtype(torch.float32, scale=True), transforms.Normalize(mean, std),
+        transforms.Resize([size, size], transforms.InterpolationMode.BILINEAR)])
+    image = small_set(name).train.images[0]
+    torch.testing.assert_close(cifar_view(image, name, size), pipeline(image).as_subclass(torch.Tensor))
+
+
+def test_cifars_features_have_tables_of_their_own(tiny_clip, tmp_path):
+    imageset = small_set("cifar10")
+    ours, theirs = (image_features(tiny_clip, imageset, "train", 2, cache_dir=tmp_path, preprocess=kind)[:, :6].copy()
+                    for kind in ("clip", "cifar"))
+    views = torch.stack([cifar_view(image, "cifar10", tiny_clip.image_size) for image in imageset.train.images])
+    expected = tiny_clip.encode_images(views)
+    np.testing.assert_allclose(theirs, expected.expand(2, -1, -1), atol=1e-6)  # no augmentation
+    assert np.abs(ours - theirs).max() > 1e-3
+    assert np.array_equal(image_features(tiny_clip, imageset, "train", 2, cache_dir=tmp_path), ours)
+    image_features(tiny_clip, imageset, "test", cache_dir=tmp_path, preprocess="cifar", spatial=True)
+    kinds = [table.kind for table in tables(tmp_path)]
+    assert sorted(kinds) == ["test view", "test view, CIFAR's mean and std", "test view, CIFAR's mean and std, spatial"]
+
+
+def test_other_sets_keep_clips_preprocessing(tmp_path):
+    imageset = small_set("patterns", augment=True)
+    for views in (0, 2):
+        ours, theirs = (
+            image_features(clips.load(), imageset, "train", views, cache_dir=tmp_path / kind, preprocess=kind)
+            for kind in ("clip", "cifar"))
+        assert np.array_equal(ours, theirs)
+
+
+# --- where training starts
+
+
+def test_prompts_start_from_the_word_false(place):
+    one = experiment("digits", PFedMoAP(), "smoke", protocol=released("prompt_init"))
+    prepared = prepare(one, place)
+    clip = clips.load()
+    tokens = clip.tokenizer(["False"])[0]
+    assert tokens[:3].tolist() == [49406, 9078, 49407]  # one token between start and end
+    embedding = clip.model.token_embedding(tokens)[1:2]
+    assert torch.equal(prepared.federation.server.shared["prompt"], embedding)
+    assert finished(prepared.federation).server.shared["prompt"].shape == (1, clip.token_width)
+    sentences = clip.encode_texts([f"False {name}." for name in prepared.imageset.class_names])
+    torch.testing.assert_close(prepared.federation.context.text(embedding[None])[0], sentences, atol=1e-5, rtol=0)
+
+
+# --- on the server
+
+
+def test_everyone_is_lent_the_first_of_one_order():
+    pool = {client: torch.full((1, 1), float(client)) for client in (0, 1, 3, 4)}
+    server = Server({}, Pool(pool), clients=5, order=[3, 2, 0, 4, 1])
+    assert [server.experts(client, 2) for client in (0, 1, 3, 4)] == [[3, 4], [3, 0], [0, 4], [3, 0]]
+    assert server.experts(1, 9) == [3, 0, 4]
+    assert Server({}, Pool(pool)).experts(1, 2) == [0, 3]  # the nearest
+
+
+def test_the_order_of_experts_is_the_same_in_all_rounds(context):
+    lent = {}
+
+    class Watching(PFedMoAP):
+        def download(self, server, client):
+            lent.setdefault(server.round, {})[client] = self._choose(server, client)
+            return super().download(server, client)
+
+    finished(federation(context, Watching(d_gating=16, heads=4, experts=2), fixed_experts=True))
+    order = fixed_order(4, context.seed)
+    for number in (2, 3, 4):
+        assert lent[number] == {client: [other for other in order if other != client][:2] for client in range(4)}
+    assert sorted(order) == list(range(4)) and {tuple(fixed_order(4, seed)) for seed in range(9)} != {tuple(order)}
+
+
+# --- the shared optimiser
+
+
+def rates_of(run: Federation, monkeypatch) -> list[float]:
+    """Learning rates of the prompt, local epoch by local epoch in the order in which they are trained."""
+    seen = []
+
+    def watching(method, start, fixed, batches, features, labels, recipe, *rest):
+        seen.append(recipe.lr)
+        assert torch.equal(batches.rates, torch.ones_like(batches.rates)) and len(batches.steps) == 1
+        return local_update(method, start, fixed, batches, features, labels, recipe, *rest)
+
+    monkeypatch.setattr(turns, "local_update", watching)
+    finished(run)
+    return seen
+
+
+@pytest.mark.parametrize("method", [PromptFL(), CoOp(), MOAP], ids=lambda method: method.name)
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_shared_schedule_of_four_clients_over_two_rounds(context, monkeypatch, method, schedule):
+    recipe = dataclasses.replace(FIVE_EPOCHS, schedule=schedule)
+    rates = rates_of(federation(context, method, 2, recipe=recipe, shared_optimizer=True), monkeypatch)
+    first, second = [0.00181, 0.002, 0.00181, 0.00131, 0.00069], [0.00019, 0, 0.00019, 0.00069, 0.00131]
+    assert [round(rate, 5) for rate in rates[5:]] == second + 3 * (first + second)
+    assert rates[0] == 1e-5 and [round(rate, 5) for rate in rates[1:5]] == first[1:]
+    for s, rate in enumerate(rates[1:], start=1):
+        assert rate == pytest.approx(0.002 * (1 + math.cos(math.pi * (s - 1) / 5)) / 2, abs=1e-12)
+
+
+def test_the_shared_optimiser_is_one_of_torchs(context):
+    """Two clients in turn, prompt and gate, against torch.optim.SGD with a learning rate per epoch."""
+    data = make_data(train_sizes=(9, 12))
+    start, fixed = cohort_start(context, [0, 1], MOAP)
+    shared = turns.Turns()
+    weights = {name: tensor[0].clone().requires_grad_() for name, tensor in start.items()}
+    gate = [tensor for name, tensor in weights.items() if name.startswith("gate.")]
+    optimizer = torch.optim.SGD([{"params": [weights["prompt"]], "lr": 0.002}, {"params": gate, "lr": 0.01}],
+                                momentum=0.9, weight_decay=5e-4)
+    s = 0
+    for client, steps in ((0, 2), (1, 3)):
+        alone, own = ({name: tensor[client : client + 1] for name, tensor in part.items()} for part in (start, fixed))
+        batches = batches_of(data, [client], FIVE_EPOCHS)
+        ours = shared.train(MOAP, alone, own, batches, data, FIVE_EPOCHS, context, period=5)
+        with torch.no_grad():
+            for name, tensor in weights.items():
+                tensor.copy_(alone[name][0])
+        for step, rows in enumerate(batches.images[0]):
+            s += step % steps == 0
+            optimizer.param_groups[0]["lr"] = 1e-5 if s == 1 else 0.001 * (1 + math.cos(math.pi * (s - 2) / 5))
+            optimizer.zero_grad()
+            model = {name: tensor[None] for name, tensor in weights.items()}
+            logits = MOAP.logits(model, own, data.train_features[0][rows][None], context)[0]
+            torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
+            optimizer.step()
+        for name, tensor in weights.items():
+            torch.testing.assert_close(ours.tensors[name][0], tensor.detach(), atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(shared.momentum[name], optimizer.state[tensor]["momentum_buffer"], atol=1e-5,
+                                       rtol=1e-4)
+    assert shared.epochs == s == 10
+
+
+@pytest.mark.parametrize("method", [CoOp(), PromptFL(), PromptFLFT(), MOAP, FedAMP()], ids=lambda method: method.name)
+@pytest.mark.parametrize("switches", [{"shared_optimizer": True}, {"sequential": True}, {"dtype": torch.float16}],
+                         ids=str)
+def test_one_switch_alone_resumes_bit_for_bit(context, method, switches):
+    whole, first, second = (federation(context, method, participation=0.75, **switches) for _ in range(3))
+    finished(whole)
+    for _ in range(2):
+        first.run_round()
+    tensors, plain = first.snapshot()
+    second.restore({name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(plain)) | {
+        "history": plain["history"]})
+    assert_equal(state(whole), state(finished(second)))
+    assert [entry.losses for entry in whole.history] == [entry.losses for entry in second.history]
+    assert whole.turns.epochs == second.turns.epochs
+
+
+# --- clients in sequence
+
+
+class Watching(PFedMoAP):
+    """Notes what clients download and start from, in the order in which they train."""
+
+    def download(self, server, client):
+        self.seen.append((client, super().download(server, client)))
+        return self.seen[-1][1]
+
+    def start(self, download, personal, client, context):
+        started = super().start(download, personal, client, context)
+        self.starts.append((client, started))
+        return started
+
+    @property
+    def seen(self) -> list:
+        return self.__dict__.setdefault("_seen", [])
+
+    @property
+    def starts(self) -> list:
+        return self.__dict__.setdefault("_starts", [])
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_later_clients_see_what_earlier_ones_have_just_uploaded(context, sequential):
+    method = Watching(d_gating=16, heads=4, experts=3)
+    run = federation(context, method, 2, sequential=sequential)
+    run.run_round()
+    pool, averaged = dict(run.server.pool.entries), run.server.shared["prompt"].clone()
+    method.seen.clear()
+    method.starts.clear()
+    run.run_round()
+    seen, new = method.seen[:4], run.server.pool.entries
+    order = turns.in_turn([0, 1, 2, 3], context.seed, 2) if sequential else [0, 1, 2, 3]
+    assert [client for client, _ in seen] == order
+    for place, (client, download) in enumerate(seen):
+        assert torch.equal(download["prompt"], averaged)  # the global prompt changes at the end of the round
+        changed = order[:place] if sequential else []
+        expected = [new[other] if other in changed else pool[other] for other in range(4) if other != client]
+        ours = sorted(download["experts"].flatten(1).tolist())
+        assert ours == sorted(torch.stack(expected).flatten(1).tolist())
+
+
+def test_the_pool_inside_a_round_by_hand():
+    """Prompts of one number; clients 0, 1, 2 hold 0, 4, 10 and take turns in this order, with one expert each."""
+    method, server = PFedMoAP(experts=1), Server({"prompt": torch.zeros(1, 1)}, clients=3)
+    server.pool = Pool({client: torch.full((1, 1), value) for client, value in enumerate((0.0, 4.0, 10.0))})
+    assert method.download(server, 0)["experts"].item() == 4.0
+    method.enter(server, {0: {"prompt": torch.full((1, 1), 9.0)}})  # client 0 goes from 0 to 9, away from client 1 ...
+    assert method.download(server, 1)["experts"].item() == 9.0  # ... which is still nearer to it (5) than to 10 (6)
+    method.enter(server, {1: {"prompt": torch.full((1, 1), -1.0)}})
+    assert method.download(server, 2)["experts"].item() == 9.0
+    assert server.shared["prompt"].item() == 0.0
+
+
+def test_a_first_gate_is_the_one_that_was_trained_last(context):
+    method = Watching(d_gating=16, heads=4, experts=2)
+    run = federation(context, method, 3, sequential=True)
+    run.run_round()  # nobody has a gate
+    method.starts.clear()
+    run.run_round()
+    started = method.starts[:4]  # before the tests
+    gates = [{name: tensor for name, tensor in start.items() if name.startswith("gate.")} for _, start in started]
+    assert_equal(gates[0], method._initial_gate(started[0][0], context))
+    for place in (1, 2, 3):
+        previous = run.personal[started[place - 1][0]]
+        assert_equal(gates[place], {name: previous[name] for name in gates[place]})
+    own = {client: dict(personal) for client, personal in run.personal.items()}
+    method.starts.clear()
+    run.run_round()
+    for client, start in method.starts[:4]:  # from now on everyone has a gate of its own
+        assert all(torch.equal(start[name], own[client][name]) for name in gates[0])
+
+
+def test_turns_are_drawn_from_seed_and_round():
+    orders = [turns.in_turn(list(range(6)), 1, number) for number in range(1, 9)]
+    assert all(sorted(order) == list(range(6)) for order in orders) and len(set(map(tuple, orders))) > 5
+    assert turns.in_turn(list(range(6)), 1, 3) == orders[2] != turns.in_turn(list(range(6)), 2, 3)
+
+
+# --- FedProx
+
+
+@pytest.mark.parametrize("mu", [0.5, 100.0])
+def test_fedprox_without_its_gradient_is_promptfl_bit_for_bit(context, mu):
+    detached = dataclasses.replace(context, proximal_gradient=False)
+    ours, real = federation(detached, FedProx(mu=mu)), federation(context, FedProx(mu=mu))
+    promptfl = federation(context, PromptFL())
+    assert_equal(state(finished(ours)), state(finished(promptfl)))
+    assert [entry.accuracies for entry in ours.history] == [entry.accuracies for entry in promptfl.history]
+    assert not torch.equal(state(finished(real))["shared/prompt"], state(ours)["shared/prompt"])
+    assert ours.history[0].losses[0] > promptfl.history[0].losses[0]  # the term itself still counts
+
+
+def test_the_switch_reaches_fedprox(place):
+    for protocol, real in ((PAPER, True), (released("fedprox_gradient"), False)):
+        one = experiment("digits", FedProx(), "smoke", protocol=protocol)
+        assert prepare(one, place).federation.context.proximal_gradient is real
+
+
+# --- half precision
+
+
+def test_a_local_update_in_fp16_rounds_whatever_is_stored(context):
+    """Against fp16 arithmetic written out, one rounding per operation of torch's SGD."""
+    half = lambda x: x.half().float()  # noqa: E731
+    data = make_data(train_sizes=(8,))
+    recipe = Recipe(epochs=3, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
+    start, fixed = cohort_start(context, [0], MOAP)
+    start = {name: tensor.half() for name, tensor in start.items()}
+    batches = batches_of(data, [0], recipe)
+    trained = local_update(MOAP, start, fixed, batches, data.train_features, data.train_labels, recipe, context)
+    weights = {name: tensor.float() for name, tensor in start.items()}
+    buffers = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    for rows in batches.images[0]:
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
+        logits = MOAP.logits(leaves, fixed, data.train_features[0][rows][None], context)[0]
+        torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
+        for name, leaf in leaves.items():
+            gradient = half(half(leaf.grad).add(weights[name], alpha=5e-4))
+            buffers[name] = half(half(0.9 * buffers[name]) + gradient)
+            weights[name] = half(weights[name] - (0.01 if name.startswith("gate.") else 0.05) * buffers[name])
+    for name, tensor in weights.items():
+        assert trained.tensors[name].dtype == trained.momentum[name].dtype == torch.float16
+        assert torch.equal(trained.tensors[name].float(), tensor), name
+        assert torch.equal(trained.momentum[name].float(), buffers[name]), name
+
+
+def test_everything_trained_and_sent_is_fp16_and_half_the_traffic(tiny_clip):
+    runs = [finished(federation(make_context(tiny_clip), MOAP, 2, dtype=kind))
+            for kind in (torch.float32, torch.float16)]
+    assert {tensor.dtype for tensor in state(runs[1]).values()} == {torch.float16}
+    for full, half in zip(runs[0].history, runs[1].history, strict=True):
+        for kind in ("bytes_up", "bytes_down"):
+            assert getattr(full, kind) == {client: 2 * size for client, size in getattr(half, kind).items()}
+    difference = (runs[0].server.shared["prompt"] - runs[1].server.shared["prompt"]).abs().max()
+    assert 0 < difference < 1e-2
+
+
+def test_an_overflow_in_fp16_is_reported(context):
+    recipe = Recipe(epochs=2, batch_size=4, lr=1e7, momentum=0.9, weight_decay=5e-4)
+    with pytest.raises(PfedmoapError, match="became nan in round 1: lower the learning rate"):
+        federation(context, PromptFL(), recipe=recipe, dtype=torch.float16).run_round()
+
+
+# --- personal models
+
+
+def test_a_personal_model_of_a_released_run_predicts_as_the_federation_does(place, tmp_path):
+    prepared = prepare(domains(PFedMoAP(), protocol=RELEASED, rounds=2), place)
+    finished(prepared.federation)
+    Personalised.of(prepared, 0).save(tmp_path / "model.safetensors")
+    model = Personalised.load(tmp_path / "model.safetensors")
+    pairs, names = prepared.partition.pairs(0, "test"), prepared.imageset.class_names
+    guesses = [model.predict(prepared.imageset.test.images[image], top=1).classes[0] for image, _ in pairs]
+    right = np.mean([guess == names[label] for guess, (_, label) in zip(guesses, pairs, strict=True)])
+    assert right == pytest.approx(prepared.federation.history[-1].accuracies[0])
+    with pytest.raises(UserError, match="leave out the protocol switch cifar_preprocess"):
+        cifar = dataclasses.replace(prepared, imageset=dataclasses.replace(prepared.imageset, name="cifar10"))
+        Personalised.of(cifar, 0)
