@@ -2,6 +2,7 @@
 
 import html
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,11 +13,16 @@ LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of a table under one heading: cells as text, and which of them are printed in bold."""
+    """Lines of a table under one heading: cells as text, and which of them are printed in bold.
+
+    Attributes:
+        kind: "run", "released", "controls" and "diagnosis" were run here; "published" was not.
+    """
 
     heading: str
     text: pd.DataFrame
     bold: pd.DataFrame
+    kind: str = "run"
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +46,13 @@ class Table:
             text = block.text.map(html.escape).where(~block.bold, "<b>" + block.text.map(html.escape) + "</b>")
             parts.append(f"<p><b>{html.escape(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
         return "\n".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON, from which `page` builds the table where there are no records."""
+        return {"caption": self.caption, "blocks": [
+            {"kind": block.kind, "heading": block.heading, "columns": list(block.text), "rows": list(block.text.index),
+             "cells": block.text.to_numpy().tolist(), "bold": block.bold.to_numpy().tolist()}
+            for block in self.blocks]}
 
     def to_markdown(self) -> str:
         parts = [self.caption]

@@ -101,7 +101,8 @@ def test_partition_and_images():
     images = [Image.new("RGB", (8, 8), (index * 20, 0, 0)) for index in range(6)]
     split = Split(images, np.array([0, 0, 1, 1, 2, 2]))
     imageset = ImageSet("x", ("a", "b", "sea lion"), split, split, "", "")
-    shares = Partition((np.array([4, 5]), np.array([0, 1, 2])), (np.array([4]), np.array([0])))
+    train, test = (np.array([4, 5]), np.array([0, 1, 2])), (np.array([4]), np.array([0]))
+    shares = Partition(train, test, *([split.labels[own] for own in part] for part in (train, test)))
     heatmap = figures.partition_heatmap(shares, imageset).axes[0]
     assert [label.get_text() for label in heatmap.get_xticklabels()] == ["sea lion", "a", "b"]
     assert heatmap.collections[0].get_array().reshape(2, 3).tolist() == [[2, 0, 0], [0, 2, 1]]

@@ -1,5 +1,6 @@
 """Numbers, captions, sentences and files of a table, against figures worked out by hand (see `reporting`)."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 from reporting import ROWS, make_grid, make_record, make_store
 
-from pfedmoap import report, results
+from pfedmoap import report, results, wording
 from pfedmoap.errors import UserError
 from pfedmoap.paper import table1
 from pfedmoap.store import Store
@@ -120,8 +121,8 @@ def test_published_lines_stand_under_reproduced_ones(paper):
     assert list(block.text) == ["Flowers102", "DTD"]
     assert list(block.text.index[:3]) == ["ZS-CLIP", "ZS-CLIP: published", "ZS-CLIP: difference"]
     assert block.text.loc["CoOp: published", "DTD"] == "44.23 ± 0.63"
-    assert block.text.loc["CoOp: difference", "DTD"] == "+40.77"
-    assert block.text.loc[f"{OURS}: difference", "Flowers102"] == "-3.41"
+    assert block.text.loc["CoOp: difference", "DTD"] == "+40.77 (+64.7 σ)"
+    assert block.text.loc[f"{OURS}: difference", "Flowers102"] == "-3.41 (-85.2 σ)"
     assert block.bold.loc[OURS, "Flowers102"] and not block.bold.loc[f"{OURS}: published"].any()
 
 
@@ -173,13 +174,13 @@ def test_caption_says_what_the_data_were_short_of(tmp_path):
 def test_captions_of_every_profile_of_table_1():
     for profile in ("smoke", "quick", "paper"):
         grid = table1(profile)
-        assert ("in place of" in report._subject(grid)) == (profile != "paper")
-        assert ("Not as in the paper" in report._departures(grid)) == (profile != "paper")
+        assert ("in place of" in wording._subject(grid)) == (profile != "paper")
+        assert ("Not as in the paper" in wording._departures(grid)) == (profile != "paper")
 
 
 def test_reading_says_where_it_leads_and_where_not(quick):
     text = report.reading(*quick)
-    assert f"{OURS} is ahead of the best other method on 1 of 2 data sets (patterns +15.0 points)" in text
+    assert f"{OURS} is ahead of the best other method on 1 of 2 columns (patterns +15.0 points)" in text
     assert "by more than the spread over seeds on 1" in text  # 15 points against 10
     assert "not ahead on digits (CoOp 85.0 %, it 80.0 %)" in text
     assert f"Mean over the columns: {OURS} 87.5 %, CoOp 82.5 %, ZS-CLIP 50.0 %." in text
@@ -205,7 +206,7 @@ def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
 
 
 def test_csv_has_one_line_per_cell(quick, tmp_path):
-    csv, markdown, tex = report.write_table(*quick, tmp_path / "new" / "folder")
+    csv, markdown, tex, facts = report.write_table(*quick, tmp_path / "new" / "folder")
     data = pd.read_csv(csv)
     assert len(data) == 6 and (data["table"] == "table1").all() and (data["profile"] == "quick").all()
     assert list(data)[:7] == ["table", "profile", "method", "column", "dataset", "mean", "std"]
@@ -213,6 +214,9 @@ def test_csv_has_one_line_per_cell(quick, tmp_path):
     assert (line["column"], line["mean"], line["std"], line["seeds"]) == ("DTD", 85, 5, 2)
     assert "published_mean" not in data  # other data: not on the same line
     assert markdown.name == "table1.md" and tex.name == "table1.tex"
+    known = json.loads(facts.read_text())
+    assert known["grid"] == report.fingerprint(quick[0]) and known["runs"] == 12 and known["seeds"] == [1, 2]
+    assert known["seconds"] == 36 and known["missing"] == {}
 
 
 def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):

@@ -1,0 +1,39 @@
+"""Which columns of a grid can be run here: a missing data set or weight file leaves its column empty, with the reason.
+"""
+
+from pfedmoap import clip
+from pfedmoap.data import catalog
+from pfedmoap.errors import UserError
+from pfedmoap.experiment import Experiment
+from pfedmoap.paper import Grid
+from pfedmoap.preparation import Place
+
+
+def reachable(grid: Grid, place: Place = Place()) -> Grid:
+    """The grid without the columns whose data or weights are not here; `Grid.missing` has the reasons.
+
+    Raises:
+        UserError: no column is left.
+    """
+    reasons: dict[tuple, str] = {}
+    missing = {}
+    for (_, column), experiments in grid.cells.items():
+        wanted = experiments[0].dataset, experiments[0].model, experiments[0].weights
+        if wanted not in reasons:
+            reasons[wanted] = _reason(experiments[0], place)
+        if reasons[wanted]:
+            missing[column] = reasons[wanted]
+    if len(missing) == len(grid.columns):
+        raise UserError(f"No column of {grid.name} ({grid.profile}) can be run here: "
+                        f"{'; '.join(dict.fromkeys(missing.values()))}")
+    return grid.without(missing)
+
+
+def _reason(experiment: Experiment, place: Place) -> str:
+    """Why an experiment cannot be run; empty if it can, as far as files go."""
+    try:
+        catalog.load(experiment.dataset, place.data_root)
+        clip.find_weights(experiment.model, experiment.weights)
+    except UserError as error:
+        return str(error)
+    return ""
