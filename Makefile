@@ -14,7 +14,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test lab bench embedded-clip clean
+.PHONY: help install reproduce test lab lab-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,11 @@ test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k 
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks
+
+lab-check: $(INSTALLED) ## run the first notebooks in a real JupyterLab and browser, with screenshots; needs a Chromium
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[lab]'
+	$(BIN)/python tests/lab/check.py $(ARGS)
 
 bench: $(INSTALLED) ## run the benchmarks
 	@for script in tests/benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done

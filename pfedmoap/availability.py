@@ -1,6 +1,9 @@
 """Which columns of a grid can be run here: a missing data set or weight file leaves its column empty, with the reason.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from pfedmoap import clip
 from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
@@ -27,6 +30,30 @@ def reachable(grid: Grid, place: Place = Place()) -> Grid:
         raise UserError(f"No column of {grid.name} ({grid.profile}) can be run here: "
                         f"{'; '.join(dict.fromkeys(missing.values()))}")
     return grid.without(missing)
+
+
+def first_reachable(grids: Mapping[str, Grid], place: Place = Place()) -> tuple[dict[str, Grid], dict[str, str]]:
+    """Each grid with the first of its columns that can be run here, and no other.
+
+    Returns:
+        Name -> grid; and name -> why a grid has no such column.
+
+    Raises:
+        UserError: none of them has one.
+    """
+    found, reasons = {}, {}
+    for name, grid in grids.items():
+        try:
+            grid = reachable(grid, place).filled
+        except UserError as error:
+            reasons[name] = str(error)
+            continue
+        title = grid.columns[0].title
+        cells = {cell: runs for cell, runs in grid.cells.items() if cell[1] == title}
+        found[name] = replace(grid, columns=grid.columns[:1], cells=cells, missing={})
+    if not found:
+        raise UserError(" ".join(reasons.values()))
+    return found, reasons
 
 
 def _reason(experiment: Experiment, place: Place) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `pfedmoap run`, `reproduce`, `info`, and those about data (`cli_data`)."""
+"""The command line: `pfedmoap run`, `reproduce`, `info`, and those of `cli_data` and `cli_report`."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ import typer
 from click.core import ParameterSource
 from typer.core import TyperCommand, TyperOption
 
-from pfedmoap import cli_data, paths
+from pfedmoap import cli_data, cli_report, paths
 from pfedmoap.arguments import AsJson, CacheDir, DataRoot, Device, Jobs, place
 from pfedmoap.errors import PfedmoapError
 
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.data, name="data")
 app.command()(cli_data.cache)
+app.command()(cli_report.report)
 
 
 class OpenCommand(TyperCommand):
@@ -67,15 +68,15 @@ class RunCommand(OpenCommand):
 
 class ReproduceCommand(OpenCommand):
     def more_options(self) -> list[TyperOption]:
-        help = "A value for the notebooks' parameters cell; may be repeated."
+        help = "A value for the parameters cell of the notebooks that have it; may be repeated."
         return [
             TyperOption(param_decls=["parameter", "-p"], nargs=2, multiple=True, metavar="NAME VALUE", help=help,
                         rich_help_panel="What to run")
         ]  # fmt: skip
 
 
-def _what(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel="What to run")
+def _what(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel="What to run", **more)
 
 
 @app.callback(invoke_without_command=True)
@@ -146,11 +147,17 @@ def reproduce(
     cache_dir: CacheDir = None,
     device: Device = "cpu",
     jobs: Jobs = 0,
-) -> None:
+    timeout: Annotated[float | None, _what(
+        r"Minutes for each notebook; 0: any number. \[default: smoke 10, quick 120, paper 0]", min=0, metavar="MINUTES"
+    )] = None,
+    force: Annotated[bool, _what("Execute again what did not change; runs that are stored stay.", "--force")] = False,
+) -> None:  # fmt: skip
     """Execute the notebooks behind the paper's tables and figures.
 
     Each writes its tables (CSV, Markdown, LaTeX) and figures (PNG, PDF), and is kept
-    as executed. One that fails does not stop the others. Runs are never done twice.
+    as executed. One that fails does not stop the others. Runs are never done twice,
+    and a finished notebook is skipped until it, its parameters, the package, or what
+    it wrote changes. (Of images in --data-root, only the path is compared.)
 
     Examples:
 
@@ -168,8 +175,11 @@ def reproduce(
     parameters |= {"jobs": jobs} if jobs else {}
     parameters |= dict(context.obj.get("parameter", ()))
     names = names or batch.of_the_paper()
-    executing = batch.reproduce(names, profile, parameters, folder=paths.NOTEBOOKS, watch=watching.watching)
-    watching.show_outcomes(outcomes := list(executing))
+    planned = batch.plan(names, profile, parameters, paths.NOTEBOOKS)
+    minutes = batch.time_limit(profile) if timeout is None else timeout or None
+    watch = watching.Watch(planned)
+    outcomes = watch.all(batch.execute(planned, processes=jobs, minutes=minutes, force=force, on_start=watch.start))
+    watching.show_outcomes(outcomes)
     if any(outcome.failure for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from pfedmoap import clip
+from pfedmoap import clip, cores
 from pfedmoap.data import catalog, folders
 from pfedmoap.embedded import sets
 from pfedmoap.errors import UserError
 from pfedmoap.paths import ROOT, cache_dir
-from pfedmoap.runs import cores
 
 
 def collect(model: str, weights: str | None, data_root: Path | None, cache: Path | None) -> dict[str, dict[str, Any]]:
@@ -33,7 +32,7 @@ def _versions() -> dict[str, str]:
 
 def _machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {"cores": cores(), "gpus": ", ".join(gpus) or "none"}
+    return {"cores": cores.count(), "gpus": ", ".join(gpus) or "none"}
 
 
 def _model(name: str, weights: str | None) -> dict[str, Any]:

@@ -20,11 +20,13 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from pfedmoap import cores
 from pfedmoap.data import catalog, folders
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
 from pfedmoap.federation import Round
 from pfedmoap.preparation import Place, Prepared, prepare
+from pfedmoap.protocol import Protocol
 from pfedmoap.store import Record, Store
 
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
@@ -82,7 +84,7 @@ def run_all(
     experiments = list(dict.fromkeys(experiments))
     _refuse_other_images(experiments, place, store)
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
-    jobs = min(jobs or (cores() if place.device == "cpu" else 1), max(len(missing), 1))
+    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(missing), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
     _compute_features(missing, place, progress)
@@ -112,7 +114,8 @@ def _compute_features(experiments: Sequence[Experiment], place: Place, progress:
 
     What goes wrong here is left to the runs that need it to report.
     """
-    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision")
+    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision",
+                "protocol")
     different = {}
     for experiment in experiments:
         if experiment.dataset in (*catalog.ON_DISK, folders.NAME):
@@ -123,17 +126,13 @@ def _compute_features(experiments: Sequence[Experiment], place: Place, progress:
             prepare(experiment, place, progress)
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row per record: the experiment's settings, the method's as `method.<setting>`, and the results in percent."""
     rows = []
     for record in records:
         settings = dict(record["experiment"])
         method = settings.pop("method")
+        settings["protocol"] = str(Protocol(**settings.get("protocol", {})))
         row = settings | {"method": method["name"]} | {f"method.{k}": v for k, v in method.items() if k != "name"}
         last = np.array(record["rounds"][-1]["accuracies"])
         row |= {"accuracy": 100 * record["accuracy"], "accuracy_last5": 100 * record["accuracy_last5"],
@@ -142,6 +141,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@cores.one()
 def _run(experiment, place, store, progress, on_round) -> Record:
     started = time.perf_counter()
     prepared = prepare(experiment, place, progress)
@@ -196,8 +196,15 @@ def _record(prepared: Prepared, seconds: dict[str, float]) -> Record:
                  "test_images": [len(own) for own in prepared.partition.test]},
         "clip": {"name": prepared.clip.name, "weights": prepared.clip.weights,
                  "fingerprint": prepared.clip.fingerprint, "device": str(prepared.clip.device)},
+        "machine": _machine(prepared.clip.device),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
+
+
+def _machine(device: torch.device) -> str:
+    """Such as "x86_64, 16 cores, NVIDIA H100"; no name that a person gave it."""
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    return f"{platform.machine()}, {cores.count()} cores{gpu}"
 
 
 Task = tuple[Experiment, Place, str]

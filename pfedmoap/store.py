@@ -7,7 +7,7 @@ new one. A lock per run lets any number of processes work on one folder without 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pfedmoap.errors import UserError
 from pfedmoap.experiment import Experiment
+from pfedmoap.files import write_atomically
 
 Record = dict[str, Any]
 
@@ -101,24 +102,3 @@ class Store:
 
     def _checkpoint_path(self, experiment: Experiment) -> Path:
         return self.folder / f"{experiment.label}.checkpoint.safetensors"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing; its folder is made if need be.
-
-    Raises:
-        UserError: the disk is full or the folder read-only.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space or choose another folder; "
-                        f"everything finished before is kept.") from error

@@ -238,11 +238,15 @@ def dirichlet(
 def spread(
     labels: np.ndarray, indices: np.ndarray, classes: np.ndarray, proportions: np.ndarray, random: np.random.Generator
 ) -> list[np.ndarray]:
-    """Splits each class's images at random in the given proportions, to within one image per client."""
+    """Splits each class's images at random in the given proportions, to within one image per client.
+
+    The clients take their turns in a new order for every class: else rounding would favour the same ones every time.
+    """
     shares = [[indices[:0]] for _ in range(proportions.shape[1])]
     for label, proportion in zip(classes, proportions, strict=True):
         members = random.permutation(indices[labels[indices] == label])
-        cuts = np.rint(np.cumsum(proportion)[:-1] * len(members)).astype(np.int64)
-        for share, part in zip(shares, np.split(members, cuts), strict=True):
-            share.append(part)
+        order = random.permutation(len(shares))
+        cuts = np.rint(np.cumsum(proportion[order])[:-1] * len(members)).astype(np.int64)
+        for client, part in zip(order, np.split(members, cuts), strict=True):
+            shares[client].append(part)
     return [np.concatenate(share) for share in shares]

@@ -72,8 +72,8 @@ def run_traffic(record: Record) -> Figure:
 
 def partition_heatmap(shares: Partition, imageset: ImageSet) -> Figure:
     """Training images per client and class; classes are ordered by the client that has most of them."""
-    labels, classes = imageset.train.labels, len(imageset.class_names)
-    counts = np.stack([np.bincount(labels[own], minlength=classes) for own in shares.train])  # (clients, classes)
+    classes = len(imageset.class_names)
+    counts = np.stack([np.bincount(own, minlength=classes) for own in shares.train_labels])  # (clients, classes)
     order = np.argsort(counts.argmax(0), kind="stable")
     named = classes <= 60
     names = [imageset.class_names[label] for label in order] if named else False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import write_images
+from layouts import files_of, write_images, write_pickles
 
 from pfedmoap.data import catalog
 from pfedmoap.data.catalog.domains import DOMAINNET, OFFICE
@@ -15,24 +15,6 @@ from pfedmoap.errors import UserError
 SETS = pytest.mark.parametrize(
     ("what", "folder"), [(DOMAINNET, "DomainNet"), (OFFICE, "office_caltech_10")], ids=["domainnet", "office"]
 )
-
-
-def files_of(what, count):
-    return [f"{d}/{c}/{d}_{k:03d}.jpg" for d in what.domains for c in what.classes for k in range(count)]
-
-
-def write_pickles(what, root, folder, protocol=4, dtype=object):
-    """FedBN's lists: per domain, image 0 of every class for testing and the others for training, in mixed order."""
-    for domain in what.domains:
-        own = [file for file in files_of(what, 3) if file.startswith(domain)]
-        own = np.random.default_rng(0).permutation(own)
-        for part in ("train", "test"):
-            files = [file for file in own if file.endswith("_000.jpg") == (part == "test")]
-            arrays = (
-                np.array([f"{folder}/{f}" for f in files], dtype),
-                np.array([f.split("/")[1] for f in files], dtype),
-            )
-            (root / folder / f"{domain}_{part}.pkl").write_bytes(pickle.dumps(arrays, protocol=protocol))
 
 
 def assert_matched(what, imageset):

@@ -116,7 +116,7 @@ def test_split_is_the_same_on_every_machine():
     made = partition(regular(classes=6, train=2, test=1), "label_disjoint", clients=3, seed=1, shots=1)
     assert [indices.tolist() for indices in made.train] == [[10, 11], [3, 4], [1, 7]]
     drawn = partition(regular(classes=2, train=6, test=3), "dirichlet", clients=2, seed=1)
-    assert [indices.tolist() for indices in drawn.train] == [[0, 1, 2, 3, 4, 5, 7, 10], [6, 8, 9, 11]]
+    assert [indices.tolist() for indices in drawn.train] == [[2, 3, 4, 5, 7, 9, 10, 11], [0, 1, 6, 8]]
 
 
 @pytest.mark.parametrize("protocol", ["label_disjoint", "dirichlet", "iid"])
@@ -157,6 +157,12 @@ def test_fewer_classes_than_clients():
 def test_dirichlet_gives_up_with_the_remedy_instead_of_trying_for_ever():
     with pytest.raises(UserError, match=r"none of 100 draws from Dir\(0.01\) .* use a larger alpha or fewer clients"):
         partition(regular(2, 10, 5), "dirichlet", clients=9, seed=1, alpha=0.01)
+
+
+def test_dirichlet_rounding_favours_no_client():
+    """Four images of each of 40 classes among ten clients alike: whoever gets none changes from class to class."""
+    made = partition(regular(classes=40, train=4, test=4), "dirichlet", clients=10, seed=1, alpha=50.0)
+    assert all(5 < len(share) < 28 for share in made.train)
 
 
 def test_dirichlet_redraws_until_nobody_is_empty():

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pfedmoap.data.catalog.domains import Domains
+
 
 def write_image(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,3 +54,23 @@ def write_cifar_batch(path: Path, labels: list[int], key: bytes, seed: int) -> n
     data = np.random.default_rng(seed).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
     write_python2_pickle(path, {b"batch_label": b"some batch", key: labels, b"data": data, b"filenames": [b"a.png"]})
     return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+def files_of(what: Domains, count: int) -> list[str]:
+    """So many images of every class in every domain."""
+    return [f"{d}/{c}/{d}_{k:03d}.jpg" for d in what.domains for c in what.classes for k in range(count)]
+
+
+def write_pickles(what: Domains, root: Path, folder: str, protocol: int = 4, dtype: type = object) -> None:
+    """FedBN's lists of `files_of(what, 3)`: image 0 of every class for testing, the others for training; in mixed
+    order."""
+    for domain in what.domains:
+        own = [file for file in files_of(what, 3) if file.startswith(domain)]
+        own = np.random.default_rng(0).permutation(own)
+        for part in ("train", "test"):
+            files = [file for file in own if file.endswith("_000.jpg") == (part == "test")]
+            arrays = (
+                np.array([f"{folder}/{f}" for f in files], dtype),
+                np.array([f.split("/")[1] for f in files], dtype),
+            )
+            (root / folder / f"{domain}_{part}.pkl").write_bytes(pickle.dumps(arrays, protocol=protocol))
