@@ -160,7 +160,7 @@ def _entropy(grid: Grid, numbers: pd.DataFrame) -> list[Block]:
     """Where rows differ in their experts: whether the gate tells them apart."""
     kinds = {(row.method.experts, row.method.expert_choice) for row in grid.compared if hasattr(row.method, "experts")}
     entropy = numbers["attention_entropy"].unstack("column").dropna(how="all")
-    rows = [row.title for row in grid.rows if row.title in entropy.index]
+    rows = [row.title for row in grid.rows if row.title in entropy.index and not row.released]
     if len(kinds) < 2 or not rows:
         return []
     text = entropy.reindex(columns=[column.title for column in grid.columns]).loc[rows].map(_three_decimals)

@@ -217,6 +217,8 @@ def test_csv_has_one_line_per_cell(quick, tmp_path):
     known = json.loads(facts.read_text())
     assert known["grid"] == report.fingerprint(quick[0]) and known["runs"] == 12 and known["seeds"] == [1, 2]
     assert known["seconds"] == 36 and known["missing"] == {}
+    assert list(known["seconds_by_run"].values()) == 12 * [3]
+    assert known["table"] == report.table(*quick).to_dict() and known["table"]["blocks"][1]["kind"] == "published"
 
 
 def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):

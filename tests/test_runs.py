@@ -47,6 +47,7 @@ def test_a_record_says_everything_about_its_run(place, tmp_path):
     assert len(last["losses"]) == len(last["bytes_up"]) == len(last["bytes_down"]) == one.clients
     assert record["data"]["train_images"] == [8 * 2] * 5 and record["data"]["classes"] == 10
     assert record["clip"]["fingerprint"] and record["data"]["fingerprint"] and record["versions"]["torch"]
+    assert record["machine"].endswith(" cores")  # on a CPU
     assert record["seconds"]["total"] > record["seconds"]["prepare"] > 0
     assert Store(tmp_path).get(one) == run(one, place, store=Store(tmp_path), progress=False)
 
