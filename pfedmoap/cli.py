@@ -1,8 +1,8 @@
-"""The command line: `pfedmoap run`, `reproduce`, `info`, and those of `cli_data` and `cli_report`."""
+"""The command line: `pfedmoap run`, `reproduce`, `info`, and those of `cli_data`, `cli_federate` and `cli_report`."""
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
-from click.core import ParameterSource
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
 
-from pfedmoap import cli_data, cli_report, paths
+from pfedmoap import cli_data, cli_federate, cli_report, paths
 from pfedmoap.arguments import AsJson, CacheDir, DataRoot, Device, Jobs, place
 from pfedmoap.errors import PfedmoapError
+from pfedmoap.open_command import OpenCommand, RunCommand
 
 # What takes seconds to import is imported where it is used: --help and --version should answer at once.
 if TYPE_CHECKING:
+    from pfedmoap.batch import Job
     from pfedmoap.experiment import Experiment
     from pfedmoap.runs import Place
     from pfedmoap.store import Record, Store
@@ -37,41 +38,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.data, name="data")
+app.add_typer(cli_federate.federate, name="federate")
 app.command()(cli_data.cache)
 app.command()(cli_report.report)
 
 
-class OpenCommand(TyperCommand):
-    """A command with options that no signature states; those that were given come as `context.obj`, by name."""
-
-    more_options: Callable[[], list[TyperOption]]  # a method of every subclass
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        if not hasattr(self, "_more"):
-            self._more = self.more_options()
-        *declared, help_option = super().get_params(ctx)
-        return [*declared, *self._more, help_option]
-
-    def invoke(self, ctx: click.Context) -> Any:
-        values = {option.name: ctx.params.pop(option.name) for option in self._more}
-        given = ParameterSource.COMMANDLINE
-        ctx.obj = {name: value for name, value in values.items() if ctx.get_parameter_source(name) is given}
-        return super().invoke(ctx)
-
-
-class RunCommand(OpenCommand):
-    def more_options(self) -> list[TyperOption]:
-        from pfedmoap.options import setting_options
-
-        return setting_options()
-
-
 class ReproduceCommand(OpenCommand):
-    def more_options(self) -> list[TyperOption]:
-        help = "A value for the parameters cell of the notebooks that have it; may be repeated."
+    def more_options(self) -> list[click.Option]:
+        value = "A value for the parameters cell of the notebooks that have it; may be repeated."
+        ray = ("Computes the runs of all grids on Ray first: at ADDRESS (HOST:PORT, ray://HOST:PORT, auto: one on this "
+               "machine), else at $RAY_ADDRESS, else on this machine alone. After the names of notebooks.")
+        share = "Share of a GPU for each run on Ray, with --device cuda."
+        address = click.Option(["--ray"], is_flag=False, flag_value="", metavar="[ADDRESS]", help=ray)
+        address.rich_help_panel = "Where"  # Typer's own options know no value that may be left out
         return [
-            TyperOption(param_decls=["parameter", "-p"], nargs=2, multiple=True, metavar="NAME VALUE", help=help,
-                        rich_help_panel="What to run")
+            TyperOption(param_decls=["parameter", "-p"], nargs=2, multiple=True, metavar="NAME VALUE", help=value,
+                        rich_help_panel="What to run"),
+            address,
+            TyperOption(param_decls=["--gpus-per-run"], type=click.FloatRange(0, min_open=True), default=0.25,
+                        show_default=True, help=share, rich_help_panel="Where"),
         ]  # fmt: skip
 
 
@@ -166,6 +151,8 @@ def reproduce(
       pfedmoap reproduce table1 --seeds 1 -p methods pfedmoap,promptfl
 
       pfedmoap reproduce table1 --profile paper --data-root DIR --device cuda
+
+      pfedmoap reproduce --profile paper --data-root DIR --device cuda --ray HOST:6379
     """
     from pfedmoap import batch, watching
 
@@ -177,9 +164,14 @@ def reproduce(
     names = names or batch.of_the_paper()
     planned = batch.plan(names, profile, parameters, paths.NOTEBOOKS)
     minutes = batch.time_limit(profile) if timeout is None else timeout or None
+    failures = _run_on_ray(planned, jobs, force, **context.obj) if "ray" in context.obj else {}
+    planned = [job for job in planned if job.name not in failures]
     watch = watching.Watch(planned)
     outcomes = watch.all(batch.execute(planned, processes=jobs, minutes=minutes, force=force, on_start=watch.start))
     watching.show_outcomes(outcomes)
+    if failures:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in failures.items())
+        raise PfedmoapError(f"These were not executed, as runs of theirs failed on Ray:{lines}")
     if any(outcome.failure for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -224,6 +216,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         _say("interrupted; what is finished is kept, run the same again to go on")
     sys.exit(code)
+
+
+def _run_on_ray(
+    planned: Sequence["Job"], jobs: int, force: bool, ray: str, gpus_per_run: float = 0.25, **_: Any
+) -> dict[str, str]:
+    from pfedmoap.cluster import Cluster
+    from pfedmoap.distributed import run_grids
+
+    return run_grids(planned, Cluster(ray, jobs, gpus_per_run), force=force)
 
 
 def _records(

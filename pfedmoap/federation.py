@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -57,7 +57,8 @@ class Round:
         number: from 1.
         selected: clients that trained.
         losses: client -> mean training loss over its steps.
-        accuracies: every client's accuracy on its private test set, 0 to 1, after the round.
+        accuracies: every client's accuracy on its private test set, 0 to 1, after the round; None, in a real federation
+            (`pfedmoap.flower`), if it was not reached.
         diagnostics: the method's own numbers, such as pFedMoAP's attention_entropy.
         bytes_up, bytes_down: client -> bytes that it sent and received.
         sigmas: client -> standard deviation of the noise on its upload, with differential privacy.
@@ -67,7 +68,7 @@ class Round:
     number: int
     selected: list[int]
     losses: dict[int, float] = field(default_factory=dict)
-    accuracies: list[float] = field(default_factory=list)
+    accuracies: list[float | None] = field(default_factory=list)
     diagnostics: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[int, int] = field(default_factory=dict)
     bytes_down: dict[int, int] = field(default_factory=dict)
@@ -76,12 +77,31 @@ class Round:
 
     @property
     def accuracy(self) -> float:
-        """Unweighted mean over clients (section 4.2)."""
-        return float(np.mean(self.accuracies))
+        """Unweighted mean over clients (section 4.2), in a real federation over those that were reached."""
+        return float(np.mean([accuracy for accuracy in self.accuracies if accuracy is not None]))
+
+
+@dataclass(frozen=True)
+class Update:
+    """A client's local update as its server sees it.
+
+    Attributes:
+        client: its id.
+        upload: what it sends.
+        loss: its mean training loss over its steps.
+        sigma: standard deviation of the noise on the upload; None without differential privacy.
+    """
+
+    client: int
+    upload: Tensors
+    loss: float
+    sigma: float | None = None
 
 
 class Federation:
-    """One federated run in progress.
+    """One federated run in progress: the server, and all clients or (`pfedmoap.flower`) only one side of it.
+
+    The server's side is `sample`, `downloads` and `take_in`, a client's `train` and `fine_tune`; `run_round` is both.
 
     Attributes:
         server: the shared tensors and the pool.
@@ -112,18 +132,56 @@ class Federation:
         """One round: training of the selected clients, synchronously from the last round's state, and all tests."""
         started = time.perf_counter()
         result = Round(number := len(self.history) + 1, self.sample(number))
-        uploads = self._train_selected(result)
-        sizes = {client: len(self.data.train_rows[client]) for client in result.selected}
-        self.method.aggregate(self.server, uploads, sizes)
-        self.server.round = number + 1  # what is downloaded from now on is for the next round
-        if self.method.final_epochs and number == self.plan.rounds:
-            self._fine_tune(result)
+        self.take_in(number, self._train_selected(result))
+        if self.fine_tunes(number):
+            downloads = self.downloads(self._order(range(self.data.clients), number + 1))
+            self.fine_tune(downloads, number)
+            result.bytes_down |= {client: result.bytes_down.get(client, 0) + size_of(download)
+                                  for client, download in downloads.items()}
         trained = time.perf_counter()
         tests = evaluate(self.method, self.server, self.personal, self.data, self.context)
         result.accuracies, result.diagnostics = tests.accuracies, tests.diagnostics
         result.seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
         self.history.append(result)
         return result
+
+    def downloads(self, clients: Iterable[int]) -> dict[int, Tensors]:
+        """What the server sends to each of the clients, as it is now."""
+        return {client: self.method.download(self.server, client) for client in clients}
+
+    def train(self, downloads: Mapping[int, Tensors], number: int) -> Iterator[Update]:
+        """Round `number` on the clients: each trains from what it has downloaded and keeps what stays with it."""
+        for client, own, loss in self._train(downloads, number, self.plan.recipe):
+            upload, sigma = self.method.upload(own), None
+            if self.plan.privacy:
+                sigma = self.sigma(len(self.data.train_rows[client]))
+                upload = add_noise(upload, sigma, self.context.seed, number, client)
+                own |= upload if self.plan.privacy.tested == "uploaded" else {}
+            self.personal[client] = self.method.keep(own)
+            self.epochs[client] += self.plan.recipe.epochs
+            yield Update(client, upload, loss, sigma)
+
+    def sigma(self, images: int) -> float:
+        """Standard deviation of the noise that privacy needs on the upload of a client with so many training images."""
+        recipe, privacy = self.plan.recipe, self.plan.privacy
+        reach = sensitivity(count_steps(images, recipe), recipe.lr, privacy.clip, recipe.momentum)
+        return privacy.sigma(reach, uploads=self.plan.rounds)
+
+    def take_in(self, number: int, uploads: Mapping[int, Tensors]) -> None:
+        """Round `number` on the server: what is downloaded from now on is for the next one."""
+        sizes = {client: len(self.data.train_rows[client]) for client in uploads}
+        self.method.aggregate(self.server, uploads, sizes)
+        self.server.round = number + 1
+
+    def fine_tunes(self, number: int) -> bool:
+        """Whether every client trains once more, for itself, after round `number`: after the last, by some methods."""
+        return self.method.final_epochs > 0 and number == self.plan.rounds
+
+    def fine_tune(self, downloads: Mapping[int, Tensors], number: int) -> None:
+        """After the last round, `number`, the clients train what they would download now, each for itself."""
+        recipe = replace(self.plan.recipe, epochs=self.method.final_epochs)
+        for client, own, _ in self._train(downloads, number + 1, recipe):
+            self.personal[client] = self.method.keep_final(own)
 
     def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
         """Everything that the next round depends on: tensors by path, and plain data."""
@@ -166,45 +224,24 @@ class Federation:
         return sorted(chosen.tolist())
 
     def _train_selected(self, result: Round) -> dict[int, Tensors]:
-        """Downloads, trains and keeps; returns the uploads."""
+        """Downloads and trains, all at once or client by client; returns the uploads."""
         order = self._order(result.selected, result.number)
         uploads = {}
         for group in [[client] for client in order] if self.plan.sequential else [order]:
-            downloads = {client: self.method.download(self.server, client) for client in group}
-            for client, own, loss in self._train(downloads, result.number, self.plan.recipe):
-                uploads[client] = self.method.upload(own)
-                if self.plan.privacy:
-                    uploads[client] = self._protect(client, uploads[client], result)
-                    own |= uploads[client] if self.plan.privacy.tested == "uploaded" else {}
-                self.personal[client] = self.method.keep(own)
-                result.losses[client] = loss
-                self.epochs[client] += self.plan.recipe.epochs
-            result.bytes_down |= {client: _size(download) for client, download in downloads.items()}
+            downloads = self.downloads(group)
+            updates = list(self.train(downloads, result.number))
+            new = {update.client: update.upload for update in updates}
+            result.losses |= {update.client: update.loss for update in updates}
+            result.sigmas |= {update.client: update.sigma for update in updates if update.sigma is not None}
+            result.bytes_down |= {client: size_of(download) for client, download in downloads.items()}
             if self.plan.sequential:
-                self.method.enter(self.server, {client: uploads[client] for client in group if client in uploads})
-        result.bytes_up = {client: _size(upload) for client, upload in uploads.items()}
+                self.method.enter(self.server, new)
+            uploads |= new
+        result.bytes_up = {client: size_of(upload) for client, upload in uploads.items()}
         return uploads
 
-    def _order(self, clients: list[int], number: int) -> list[int]:
-        return in_turn(clients, self.context.seed, number) if self.plan.one_by_one else clients
-
-    def _protect(self, client: int, upload: Tensors, result: Round) -> Tensors:
-        """The upload with the noise that its privacy needs."""
-        recipe, privacy = self.plan.recipe, self.plan.privacy
-        steps = count_steps(len(self.data.train_rows[client]), recipe)
-        reach = sensitivity(steps, recipe.lr, privacy.clip, recipe.momentum)
-        result.sigmas[client] = privacy.sigma(reach, uploads=self.plan.rounds)
-        return add_noise(upload, result.sigmas[client], self.context.seed, result.number, client)
-
-    def _fine_tune(self, result: Round) -> None:
-        """After the last round every client trains what it would download now, for itself."""
-        number = result.number + 1
-        order = self._order(list(range(self.data.clients)), number)
-        downloads = {client: self.method.download(self.server, client) for client in order}
-        recipe = replace(self.plan.recipe, epochs=self.method.final_epochs)
-        for client, own, _ in self._train(downloads, number, recipe):
-            self.personal[client] = self.method.keep_final(own)
-            result.bytes_down[client] = result.bytes_down.get(client, 0) + _size(downloads[client])
+    def _order(self, clients: Iterable[int], number: int) -> list[int]:
+        return in_turn(list(clients), self.context.seed, number) if self.plan.one_by_one else list(clients)
 
     def _train(
         self, downloads: dict[int, Tensors], number: int, recipe: Recipe
@@ -265,5 +302,6 @@ def _int_keys(entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {name: {int(client): value for client, value in entry[name].items()} for name in by_client}
 
 
-def _size(tensors: Tensors) -> int:
+def size_of(tensors: Tensors) -> int:
+    """Bytes that the tensors take on the wire."""
     return sum(tensor.nbytes for tensor in tensors.values())

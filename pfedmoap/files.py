@@ -6,9 +6,21 @@ from pathlib import Path
 
 from pfedmoap.errors import UserError
 
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def private_folder(path: Path) -> Path:
+    """The folder, made if need be, that none but its owner may look into."""
+    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    path.chmod(PRIVATE_FOLDER)
+    return path
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Writes a whole file or nothing; its folder is made if need be.
+
+    Args:
+        mode: who may read and write it, before the umask.
 
     Raises:
         UserError: the disk is full or the folder read-only.
@@ -16,7 +28,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

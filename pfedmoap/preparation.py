@@ -48,9 +48,19 @@ class Prepared:
     clip: clips.Clip
     federation: Federation
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been made with to go on here."""
+        return {"key": self.experiment.key, "data": self.imageset.fingerprint, "clip": self.clip.fingerprint}
 
-def prepare(experiment: Experiment, place: Place = Place(), progress: bool = False) -> Prepared:
+
+def prepare(
+    experiment: Experiment, place: Place = Place(), progress: bool = False, clients: Sequence[int] | None = None
+) -> Prepared:
     """Loads data, CLIP and image features, and sets up the federation.
+
+    Args:
+        clients: whose images are read; None: everyone's. The others' rows are beyond the features: using them fails.
 
     Raises:
         UserError: data or weights are missing or do not fit; nothing has been trained.
@@ -62,7 +72,7 @@ def prepare(experiment: Experiment, place: Place = Place(), progress: bool = Fal
     prompt = _initial_prompt(experiment, clip)
     encoder.check_length(len(prompt))
     experiment.method.check(clip.embed_dim, len(prompt))
-    data = _federated_data(experiment, imageset, shares, clip, place, progress)  # last: it can take minutes
+    data = _federated_data(experiment, imageset, shares, clip, place, progress, clients)  # last: it can take minutes
     context = Context(
         text=TextFeatures(encoder),
         handwritten=encoder.handwritten(),
@@ -111,31 +121,39 @@ def _released_plan(protocol: Protocol) -> dict[str, Any]:
 
 
 def _federated_data(
-    experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool
-) -> FederatedData:
+    experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool,
+    clients: Sequence[int] | None = None,
+) -> FederatedData:  # fmt: skip
     """Features of the images that are used, client by client, so that no others are held in memory."""
     folder, method = Path(place.cache or cache_dir()), experiment.method
+    read = list(range(len(shares.train)) if clients is None else clients)
+    order = read + [client for client in range(len(shares.train)) if client not in read]
+
+    def own(split: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.empty(0, dtype=np.int64), *(split[client] for client in read)])
 
     def features(split: str, views: int, used: np.ndarray) -> torch.Tensor:
+        if not len(used):
+            return torch.empty(1, 0, clip.embed_dim)
         table = image_features(clip, imageset, split, views, cache_dir=folder, seed=experiment.seed, indices=used,
                                progress=progress, spatial=method.spatial,
                                preprocess=experiment.protocol.cifar_preprocess)
         table = table if imageset.augment else table[:1]  # without augmentation all views are the same
         return torch.from_numpy(table[:, used]).to(place.device)  # (V, n, d) or (V, n, M, d)
 
-    train, test = np.concatenate(shares.train), np.concatenate(shares.test)
+    train, test = own(shares.train), own(shares.test)
     plain = features("train", 0, train)[0] if method.remembers_images else None
-    labels = [torch.from_numpy(np.concatenate(own)).to(place.device)
-              for own in (shares.train_labels, shares.test_labels)]
+    labels = [torch.from_numpy(own(split)).to(place.device) for split in (shares.train_labels, shares.test_labels)]
     return FederatedData(
         features("train", experiment.views, train), labels[0], features("test", 0, test)[0], labels[1],
-        _rows(shares.train), _rows(shares.test), plain)
+        _rows(shares.train, order), _rows(shares.test, order), plain)
 
 
-def _rows(shares: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The clients' rows of what was concatenated in their order."""
-    ends = np.cumsum([len(own) for own in shares])
-    return np.split(np.arange(ends[-1]), ends[:-1])
+def _rows(shares: Sequence[np.ndarray], order: Sequence[int]) -> list[np.ndarray]:
+    """The clients' rows of what was concatenated in the given order, in client order."""
+    ends = np.cumsum([len(shares[client]) for client in order])
+    rows = dict(zip(order, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    return [rows[client] for client in range(len(shares))]
 
 
 def _cohort_bytes(device: str) -> int:

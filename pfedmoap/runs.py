@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from pfedmoap.experiment import Experiment
 from pfedmoap.federation import Round
 from pfedmoap.preparation import Place, Prepared, prepare
 from pfedmoap.protocol import Protocol
+from pfedmoap.server import Tensors
 from pfedmoap.store import Record, Store
 
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
@@ -53,7 +55,7 @@ def run(
     if store is None:
         return _run(experiment, place, None, progress, on_round)
     with store.claim(experiment, wait=True):
-        _refuse_other_images([experiment], place, store)
+        refuse_other_images([experiment], place, store)
         return store.get(experiment) or _run(experiment, place, store, progress, on_round)
 
 
@@ -82,7 +84,7 @@ def run_all(
         PfedmoapError: a run failed; the others are done and stored all the same.
     """
     experiments = list(dict.fromkeys(experiments))
-    _refuse_other_images(experiments, place, store)
+    refuse_other_images(experiments, place, store)
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
     jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(missing), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
@@ -98,7 +100,7 @@ def run_all(
     return frame([store.get(experiment) for experiment in experiments])
 
 
-def _refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
+def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
     """Your own folders may change, and others be put in their place, under the same name and hence the same record."""
     records = [record for item in experiments if item.dataset == folders.NAME and (record := store.get(item))]
     if records and place.data_root:
@@ -134,9 +136,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         method = settings.pop("method")
         settings["protocol"] = str(Protocol(**settings.get("protocol", {})))
         row = settings | {"method": method["name"]} | {f"method.{k}": v for k, v in method.items() if k != "name"}
-        last = np.array(record["rounds"][-1]["accuracies"])
+        last = np.array(record["rounds"][-1]["accuracies"], dtype=float)  # None: a client that was not reached
         row |= {"accuracy": 100 * record["accuracy"], "accuracy_last5": 100 * record["accuracy_last5"],
-                "worst_client": 100 * last.min(), "seconds": record["seconds"]["total"], "key": record["key"]}
+                "worst_client": 100 * np.nanmin(last), "seconds": record["seconds"]["total"], "key": record["key"]}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -148,7 +150,7 @@ def _run(experiment, place, store, progress, on_round) -> Record:
     ready = time.perf_counter()
     federation = prepared.federation
     if store and (checkpoint := store.load_checkpoint(experiment)):
-        _resume(prepared, *checkpoint)
+        resume(prepared, *checkpoint)
     title = f"{experiment.method.title} on {experiment.dataset}, seed {experiment.seed}"
     with tqdm(total=experiment.rounds, initial=len(federation.history), desc=title, unit="round",
               disable=not progress) as bar:
@@ -159,20 +161,21 @@ def _run(experiment, place, store, progress, on_round) -> Record:
                 on_round(result)
             if store and result.number < experiment.rounds:
                 tensors, state = federation.snapshot()
-                store.save_checkpoint(experiment, tensors, state | _identity(prepared))
+                store.save_checkpoint(experiment, tensors, state | prepared.identity)
     seconds = {"prepare": ready - started, "total": time.perf_counter() - started}
-    record = json.loads(json.dumps(_record(prepared, seconds)))  # the same whether it was just run or read back
+    record = json.loads(json.dumps(record_of(prepared, seconds)))  # the same whether it was just run or read back
     if store:
         store.put(experiment, record)
     return record
 
 
-def _identity(prepared: Prepared) -> dict[str, str]:
-    return {"key": prepared.experiment.key, "data": prepared.imageset.fingerprint, "clip": prepared.clip.fingerprint}
+def resume(prepared: Prepared, tensors: Tensors, state: dict[str, Any]) -> None:
+    """Goes on from a checkpoint.
 
-
-def _resume(prepared: Prepared, tensors, state) -> None:
-    for name, value in _identity(prepared).items():
+    Raises:
+        UserError: it belongs to another experiment, data set or CLIP.
+    """
+    for name, value in prepared.identity.items():
         if state.get(name) != value:
             raise UserError(f"The checkpoint of {prepared.experiment.label} belongs to another experiment, data set or "
                             f"CLIP (its {name} is {state.get(name)}, not {value}): delete it, or use another --results "
@@ -180,7 +183,8 @@ def _resume(prepared: Prepared, tensors, state) -> None:
     prepared.federation.restore(tensors, state)
 
 
-def _record(prepared: Prepared, seconds: dict[str, float]) -> Record:
+def record_of(prepared: Prepared, seconds: dict[str, float]) -> Record:
+    """What is stored of a run: what `run` returns."""
     federation, imageset = prepared.federation, prepared.imageset
     means = [entry.accuracy for entry in federation.history]
     return {

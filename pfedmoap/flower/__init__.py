@@ -1,0 +1,5 @@
+"""A real federation: the same server, clients and gate as Flower apps on several processes or machines.
+
+`ingest`, `coordinator`, `node` and `kept` know no transport and need no Flower. `server_app`, `client_app` and
+`messages` put them on its Message API. `hosting` and `joining` start what has to run, in `links`, with `keys`.
+"""

@@ -1,0 +1,57 @@
+"""What a client keeps between rounds and never sends, on its own disk: its gate, its own prompt, its optimiser."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from pfedmoap.files import PRIVATE_FILE, private_folder, write_atomically
+from pfedmoap.server import Tensors
+
+LAST = 3  # rounds
+
+log = logging.getLogger(__name__)
+
+
+class Kept:
+    """A client's state after each of its last rounds, so that a round that is run again starts where it did before.
+
+    A server that was killed in a round repeats it, and so do clients whose reply was lost. The folder is readable by
+    its owner only.
+
+    Args:
+        folder: of this client and this experiment alone; made if need be.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = private_folder(folder)
+
+    def save(self, number: int, tensors: Tensors, state: dict[str, Any]) -> None:
+        """The client's state after round `number`; what was there of this and later rounds is forgotten."""
+        for later in [path for path in self._paths() if _number(path) > number]:
+            later.unlink()
+        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        content = save(own, {"state": json.dumps(state)})
+        write_atomically(self.folder / f"round-{number:05d}.safetensors", content, PRIVATE_FILE)
+        for old in self._paths()[:-LAST]:
+            old.unlink()
+
+    def load(self, before: int) -> tuple[Tensors, dict[str, Any]] | None:
+        """The client's latest state before a round, or None if it has none; a damaged file is left out of account."""
+        for path in reversed([path for path in self._paths() if _number(path) < before]):
+            try:
+                with safe_open(path, "pt") as file:
+                    return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+            except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+                log.warning("%s is damaged and not used (%s)", path, error)
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("round-*.safetensors"), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("round-"))
