@@ -14,7 +14,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test lab lab-check bench embedded-clip clean
+.PHONY: help install reproduce test lab lab-check paper-check flower-check ray-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,8 +35,23 @@ lab-check: $(INSTALLED) ## run the first notebooks in a real JupyterLab and brow
 	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[lab]'
 	$(BIN)/python tests/lab/check.py $(ARGS)
 
-bench: $(INSTALLED) ## run the benchmarks
-	@for script in tests/benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+paper-check: $(INSTALLED) ## run all tables and figures in profile paper on tiny data sets; PFEDMOAP_DEVICE=cuda for a GPU
+	$(BIN)/python -m pytest -m paper_profile -o tmp_path_retention_policy=failed tests/paper_profile $(ARGS)
+
+flower-check: $(INSTALLED) ## run federations of real processes on the loopback, with faults; installs Flower
+	@$(BIN)/python -c 'import flwr.serverapp' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[federated]'
+	$(BIN)/python -m pytest -m flower tests/flower $(ARGS)
+
+ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two workers, which are killed; installs Ray
+	@$(BIN)/python -c 'import ray' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[cluster]'
+	$(BIN)/python -m pytest tests/test_distributed.py $(ARGS)
+
+BENCHMARKS := training_step roofline memory scaling whole_run plot feature_cache scale
+
+bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
+	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python tests/benchmarks/$$name.py $(ARGS) || exit 1; done
 
 embedded-clip: $(INSTALLED) ## train the embedded CLIP again, into PRETRAINED=build/embedded-clip
 	$(BIN)/python -m pfedmoap.embedded.pretrain --out $(PRETRAINED) $(ARGS)

@@ -1,6 +1,6 @@
 """Every client tested with its personal model on its private test set (section 4.2)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ class Evaluation:
     """The clients' tests after a round.
 
     Attributes:
-        accuracies: of every client, 0 to 1, in client order.
+        accuracies: of every client that was tested, 0 to 1, in client order.
         diagnostics: the method's own numbers (`Method.diagnose`), the mean over the clients that have them, each
             over its first test batch.
     """
@@ -37,11 +37,38 @@ def evaluate(
         server: as it is at the end of the round; what a client would download from it now is what it is tested with.
         personal: client -> what it keeps.
     """
-    everyone = range(data.clients)
-    downloads = {client: method.download(server, client) for client in everyone}
-    models = {client: method.tested(downloads[client], personal[client], client, context) for client in everyone}
+    server.pool.expect(range(data.clients))
+    return evaluate_clients(method, Downloads(method, server, data.clients), personal, data, context)
+
+
+@dataclass(frozen=True)
+class Downloads(Mapping[int, Tensors]):
+    """What every client would download now, made when it is asked for: all at once would be clients x experts prompts.
+    """
+
+    method: Method
+    server: Server
+    clients: int
+
+    def __getitem__(self, client: int) -> Tensors:
+        return self.method.download(self.server, client)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.clients))
+
+    def __len__(self) -> int:
+        return self.clients
+
+
+def evaluate_clients(
+    method: Method, downloads: Mapping[int, Tensors], personal: Mapping[int, Tensors], data: FederatedData,
+    context: Context,
+) -> Evaluation:  # fmt: skip
+    """Tests the clients that have downloaded something, in ascending order: `evaluate`'s side of the clients."""
+    clients = sorted(downloads)
+    models = {client: method.tested(downloads[client], personal[client], client, context) for client in clients}
     correct, diagnostics = torch.zeros(data.clients), {}
-    for cohort in chunks(alike(everyone, models), TEST_COHORT):
+    for cohort in chunks(alike(clients, models), TEST_COHORT):
         model = stack([models[client] for client in cohort], data.test_labels.device)
         model = {name: tensor.float() for name, tensor in model.items()}  # where it is stored in fp16
         own = [_own_images(data, client) for client in cohort] if method.remembers_images else None
@@ -49,7 +76,7 @@ def evaluate(
         correct[cohort], own_diagnostics = _test(method, cohort, model, fixed, data, context)
         for name, values in own_diagnostics.items():
             diagnostics.setdefault(name, []).extend(values.tolist())
-    accuracies = correct / torch.tensor([len(rows) for rows in data.test_rows])
+    accuracies = correct[clients] / torch.tensor([len(data.test_rows[client]) for client in clients])
     means = {name: sum(values) / len(values) for name, values in diagnostics.items()}
     return Evaluation(accuracies.tolist(), means)
 

@@ -257,8 +257,8 @@ class Federation:
                     raise PfedmoapError(f"The loss of client {client} became {loss} in round {number}: lower the "
                                         f"learning rate ({recipe.lr}), or check its images and features.")
                 if self.method.keeps_optimizer and not self.plan.shared_optimizer:
-                    self.momentum[client] = {name: tensor[row].cpu() for name, tensor in trained.momentum.items()}
-                own = {name: tensor[row].cpu() for name, tensor in trained.tensors.items()}
+                    self.momentum[client] = _row(trained.momentum, row)
+                own = _row(trained.tensors, row)
                 if self.plan.sequential:
                     self.turns.model |= own
                 yield client, own, loss
@@ -294,6 +294,11 @@ class Federation:
         steps = {client: count_steps(len(self.data.train_rows[client]), recipe) for client in starts}
         groups = [sorted(group, key=lambda client: -steps[client]) for group in alike(starts, starts)]
         return chunks(groups, max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt()))
+
+
+def _row(tensors: Tensors, row: int) -> Tensors:
+    """One client's tensors of a cohort's, on the CPU; copies, as views would hold the whole cohort's memory."""
+    return {name: tensor[row].cpu().clone() for name, tensor in tensors.items()}
 
 
 def _int_keys(entry: dict[str, Any]) -> dict[str, Any]:

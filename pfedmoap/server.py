@@ -1,14 +1,16 @@
 """The server: the shared tensors, and the pool of all clients' prompts that experts are lent from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pfedmoap import neighbours
 from pfedmoap.randomness import generator
 
 Tensors = dict[str, Tensor]
+TOGETHER = 256  # clients whose neighbours are found at once
 
 
 class Pool:
@@ -20,8 +22,7 @@ class Pool:
 
     def __init__(self, entries: Mapping[int, Tensor] | None = None):
         self.entries = dict(sorted((entries or {}).items()))
-        self._stacked: tuple[Tensor, Tensor] | None = None
-        self._median: float | None = None
+        self._forget()
 
     def __contains__(self, client: int) -> bool:
         return client in self.entries
@@ -35,31 +36,53 @@ class Pool:
     def replace(self, uploads: Mapping[int, Tensor]) -> None:
         """Enters the round's prompts, overwriting their clients' previous entries."""
         self.entries = dict(sorted({**self.entries, **uploads}.items()))
-        self._stacked = self._median = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drops what was worked out from the entries."""
+        self._rows = {client: row for row, client in enumerate(self.entries)}
+        self._stacked: tuple[Tensor, Tensor] | None = None
+        self._median: float | None = None
+        self._expected: dict[int, int] = {}  # client -> its place among those that are expected
+        self._neighbours: dict[int, list[int]] = {}
+
+    def _by_client(self) -> tuple[Tensor, Tensor]:
+        """Client ids, ascending, (entries,) and their prompts, (entries, m*e) float32."""
+        if self._stacked is None:
+            prompts = torch.stack(list(self.entries.values())).flatten(1).float()
+            self._stacked = torch.tensor(list(self.entries)), prompts
+        return self._stacked
 
     def distances(self, client: int) -> tuple[Tensor, Tensor]:
         """l2 distances from a client's entry to all entries: (clients, distances), each (entries,), by client id."""
-        if self._stacked is None:
-            prompts = torch.stack(list(self.entries.values())).flatten(1).float()  # (entries, m*e)
-            self._stacked = torch.tensor(list(self.entries)), prompts
-        clients, prompts = self._stacked
-        return clients, torch.linalg.vector_norm(prompts - self.entries[client].flatten().float(), dim=1)
+        clients, prompts = self._by_client()
+        return clients, neighbours.distances(prompts, self.entries[client].flatten().float())
 
     def median_squared_distance(self) -> float:
         """Median over all pairs of entries of their squared l2 distance; 0 with fewer than two entries."""
         if self._median is None:
-            pairs = torch.pdist(torch.stack(list(self.entries.values())).flatten(1).double())
-            self._median = float(np.median(pairs.square())) if len(pairs) else 0.0
+            pairs = torch.pdist(torch.stack(list(self.entries.values())).flatten(1).double())  # 400 MB for 10,000
+            self._median = float(np.median(pairs.square_().numpy(), overwrite_input=True)) if len(pairs) else 0.0
         return self._median
+
+    def expect(self, clients: Iterable[int]) -> None:
+        """Says whose neighbours are going to be asked for, in this order: they are found many at a time."""
+        self._expected = {client: place for place, client in enumerate(c for c in clients if c in self.entries)}
 
     def nearest(self, client: int, count: int) -> list[int]:
         """The `count` other clients whose prompts are nearest to the client's own, nearest first.
 
         Ties go to the smaller client id; fewer are returned if the pool holds fewer (section 3.2).
         """
-        clients, distances = self.distances(client)
-        order = clients[distances.argsort(stable=True)].tolist()
-        return [other for other in order if other != client][:count]
+        clients, prompts = self._by_client()
+        if client not in self._expected:
+            return clients[neighbours.nearest(prompts, self._rows[client], count)].tolist()
+        if len(self._neighbours.get(client, ())) < min(count, len(self) - 1):
+            place = self._expected[client]
+            group = list(self._expected)[place : place + TOGETHER]
+            found = neighbours.nearest_of_many(prompts, [self._rows[one] for one in group], count)
+            self._neighbours |= {one: clients[own].tolist() for one, own in zip(group, found, strict=True)}
+        return self._neighbours.get(client, [])[:count]
 
     def first(self, client: int, count: int, order: Sequence[int]) -> list[int]:
         """The first `count` other clients of `order` that are in the pool."""

@@ -12,6 +12,7 @@ from pfedmoap.randomness import generator
 PROTOCOLS = ("label_disjoint", "dirichlet", "domain_dirichlet", "iid", "by_domain", "given")
 CLASS_DEALS = ("even", "rounded")
 REDRAWS = 100
+MOST_NAMED = 5  # classes in a note
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def few_shot(
         drawn.append(generator(seed, "shots", label).permutation(members)[:shots])
         if len(members) < shots:
             short.append(f"{class_name} ({len(members)})")
-    notes = (f"classes with fewer than {shots} training images, all of which are used: {', '.join(short)}",)
+    named = ", ".join(short[:MOST_NAMED]) + f" and {len(short) - MOST_NAMED} more" * (len(short) > MOST_NAMED)
+    notes = (f"classes with fewer than {shots} training images, all of which are used: {named}",)
     return np.sort(np.concatenate(drawn)), notes if short else ()
 
 

@@ -137,8 +137,7 @@ def build(
         raise UserError(f"{name} needs at least one method and one seed.")
 
     def runs(row: Row, column: Column) -> tuple[Experiment, ...]:
-        settings = {**column.settings, **row.settings, **overrides}
-        first = experiment(column.dataset, row.method, profile, **settings)
+        first = experiment(column.dataset, row.method, profile, column.settings, **{**row.settings, **overrides})
         return tuple(replace(first, seed=seed) for seed in seeds)
 
     cells = {(row.title, column.title): runs(row, column) for row in rows for column in columns}

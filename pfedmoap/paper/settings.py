@@ -1,6 +1,7 @@
 """What a profile sets: the paper's own settings (section 4.1), and small ones that fit a laptop."""
 
 import ast
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -62,22 +63,25 @@ DIGITS_BY_DIRICHLET: dict[str, dict[str, Any]] = {
 COOP_EPOCHS = {"full": 25, "one_round": 5}  # in the paper, and in the released code
 
 
-def experiment(dataset: str, method: Method, profile: str = "quick", **overrides: Any) -> Experiment:
+def experiment(
+    dataset: str, method: Method, profile: str = "quick", base: Mapping[str, Any] = {}, **overrides: Any
+) -> Experiment:
     """The profile's experiment for a data set and a method.
 
     CoOp trains alone: for 25 epochs in `paper`; in the other profiles for as many as a federated client is expected to,
     since the order of the methods depends on the budget.
 
     Args:
-        overrides: settings of `Experiment` that replace the profile's.
+        base: settings of `Experiment` that a table has for the data set in place of the profile's.
+        overrides: settings that replace all of these. Rounds among them are CoOp's too, as they are.
 
     Raises:
         UserError: unknown profile or setting.
     """
     refuse_unknown([profile], list(PROFILES), "profile")
-    refuse_unknown(overrides, [item.name for item in fields(Experiment)], "setting")
+    refuse_unknown([*base, *overrides], [item.name for item in fields(Experiment)], "setting")
     settings = SETTINGS[profile] | DATASET_SETTINGS.get((profile, dataset.removesuffix("-validation")), {})
-    settings |= {"dataset": dataset, "method": method} | overrides
+    settings |= {"dataset": dataset, "method": method} | base | overrides
     if isinstance(method, CoOp) and "rounds" not in overrides:
         settings["rounds"] = _coop_rounds(Experiment(**settings), profile)
     if profile == "paper" and "views" not in settings:

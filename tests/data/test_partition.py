@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import partition, suggested
+from pfedmoap.data.partition import few_shot, partition, suggested
 from pfedmoap.errors import UserError
 
 
@@ -147,6 +147,11 @@ def test_class_with_fewer_images_than_shots_is_used_whole_and_noted():
     assert sorted(len(indices) for indices in made.train) == [3, 16, 16]
     assert made.notes == ("classes with fewer than 16 training images, all of which are used: class 1 (3)",)
     assert partition(imageset, clients=3, seed=1, shots=3).notes == ()
+
+
+def test_a_note_names_only_the_first_of_many_small_classes():
+    _, (note,) = few_shot(np.arange(8), [f"class {k}" for k in range(8)], 2, seed=1)
+    assert note.endswith("class 0 (1), class 1 (1), class 2 (1), class 3 (1), class 4 (1) and 3 more")
 
 
 def test_fewer_classes_than_clients():
