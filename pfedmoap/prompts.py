@@ -4,6 +4,9 @@ A class reads `[SOS] p_1 .. p_m name . [EOT]`. Attention is causal, so `[SOS] p_
 for every class and what follows EOT never matters. Each prompt's prefix is encoded once, and each class adds only its
 suffix (name, ".", EOT). All tokens of a prompt are packed in one row: linear layers see no padding, only attention
 looks at the suffixes through a padded view, and the last block computes nothing but the EOT tokens.
+
+Where the tower is held in bf16, its matrix products and its attention run in bf16; prompts, the residual stream, layer
+norms and the projection stay in fp32, as rounding them would cost accuracy and buy no time.
 """
 
 import hashlib
@@ -94,12 +97,13 @@ class PromptEncoder:
         suffixes = [_suffix_tokens(clip, name) for name in class_names]
         self._layout = Layout([len(suffix) for suffix in suffixes], device)
         tokens = torch.tensor([token for suffix in suffixes for token in suffix], device=device)
-        self._suffix = model.token_embedding(tokens).detach()  # (S, e)
+        self._suffix = model.token_embedding(tokens).detach().float()  # (S, e)
         start_of_text = torch.tensor([clip.tokenizer.sot_token_id], device=device)
-        self._start = model.token_embedding(start_of_text).detach()  # (1, e)
+        self._start = model.token_embedding(start_of_text).detach().float()  # (1, e)
         self._blocks = [_block_weights(block, clip.quick_gelu) for block in model.transformer.resblocks]
         self._heads = model.transformer.resblocks[0].attn.num_heads
         self._activation = F.silu if clip.quick_gelu else F.gelu
+        self._final_norm = _norm_weights(model.ln_final)
 
     def __call__(self, prompts: Tensor) -> Tensor:
         """Normalised text features t_c(p), differentiable with respect to the prompts.
@@ -124,8 +128,8 @@ class PromptEncoder:
         x = x[:, prefix + self._layout.eot] + self._eot_attention(x, self._blocks[-1], prefix, visible)  # (P, C, e)
         x = x + self._mlp(x, self._blocks[-1])
         model = self.clip.model
-        features = _norm(x, (model.ln_final.weight, model.ln_final.bias)) @ model.text_projection
-        return F.normalize(features.float(), dim=-1)
+        features = _norm(x, self._final_norm) @ model.text_projection.float()
+        return F.normalize(features, dim=-1)
 
     @torch.no_grad()
     def handwritten(self, words: str = "a photo of a") -> Tensor:
@@ -152,15 +156,15 @@ class PromptEncoder:
                             f"name or use fewer context tokens.")
 
     def _embed(self, prompts: Tensor) -> Tensor:
-        count, positions = len(prompts), self.clip.model.positional_embedding
+        count, positions = len(prompts), self.clip.model.positional_embedding.float()
         prefix = prompts.shape[1] + 1
         start = self._start.expand(count, -1, -1)
-        head = torch.cat([start, prompts.to(self.clip.dtype)], dim=1) + positions[:prefix]  # (P, n, e)
+        head = torch.cat([start, prompts], dim=1) + positions[:prefix]  # (P, n, e)
         tail = (self._suffix + positions[prefix + self._layout.offsets]).expand(count, -1, -1)  # (P, S, e)
         return torch.cat([head, tail], dim=1)
 
     def _attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
-        qkv = F.linear(_norm(x, block.norm1), *block.qkv)  # (P, n+S, 3e)
+        qkv = F.linear(self._normed(x, block.norm1), *block.qkv)  # (P, n+S, 3e)
         head, tail = qkv.split([prefix, qkv.shape[1] - prefix], dim=1)
         head_q, head_k, head_v = self._split(head)  # (P, h, n, e/h)
         head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
@@ -172,7 +176,7 @@ class PromptEncoder:
 
     def _eot_attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
         """The same, for the EOT queries only: (P, n+S, e) -> (P, C, e)."""
-        width, normed = x.shape[-1], _norm(x, block.norm1)
+        width, normed = x.shape[-1], self._normed(x, block.norm1)
         weight, bias = block.qkv
         (q,) = self._split(F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width]), 1)
         kv = F.linear(normed, weight[width:], bias[width:])  # (P, n+S, 2e)
@@ -209,8 +213,12 @@ class PromptEncoder:
         return x.unflatten(-1, (parts, self._heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
 
     def _mlp(self, x: Tensor, block: Block) -> Tensor:
-        hidden = F.linear(_norm(x, block.norm2), *block.up)  # (P, n+S, 4e)
+        hidden = F.linear(self._normed(x, block.norm2), *block.up)  # (P, n+S, 4e)
         return F.linear(self._activation(hidden), *block.down)
+
+    def _normed(self, x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
+        """A block's layer norm, in the tower's precision: what its matrix products read."""
+        return _norm(x, affine).to(self.clip.dtype)
 
 
 class TextFeatures:
@@ -227,6 +235,7 @@ class TextFeatures:
     def __init__(self, encoder: PromptEncoder, memory_bytes: int = 2**30, chunk: int = 16):
         self.encoder, self.memory_bytes, self.chunk = encoder, memory_bytes, chunk
         self._memory: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._held = 0  # bytes
 
     def __call__(self, prompts: Tensor) -> Tensor:
         """(..., m, e) -> (..., C, d), normalised; differentiable if the prompts require a gradient."""
@@ -241,12 +250,14 @@ class TextFeatures:
         indices = list(new.values())
         with torch.no_grad():
             for part in (indices[at : at + self.chunk] for at in range(0, len(indices), self.chunk)):
-                found |= zip((keys[index] for index in part), self.encoder(prompts[part]), strict=True)
+                rows = (row.clone() for row in self.encoder(prompts[part]))  # a view would hold its whole chunk
+                found |= zip((keys[index] for index in part), rows, strict=True)
         for key, features in found.items():
+            self._held += 0 if key in self._memory else features.nbytes
             self._memory[key] = features
             self._memory.move_to_end(key)
-        while self._memory and sum(row.nbytes for row in self._memory.values()) > self.memory_bytes:
-            self._memory.popitem(last=False)
+        while self._held > self.memory_bytes:
+            self._held -= self._memory.popitem(last=False)[1].nbytes
         return torch.stack([found[key] for key in keys])
 
 
@@ -294,14 +305,18 @@ def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], *affine)
 
 
+def _norm_weights(norm) -> tuple[Tensor, Tensor]:
+    return norm.weight.float(), norm.bias.float()
+
+
 def _block_weights(block, quick_gelu: bool) -> Block:
     attention, mlp = block.attn, block.mlp
     slope = QUICK_GELU_SLOPE if quick_gelu else 1.0
     return Block(
-        norm1=(block.ln_1.weight, block.ln_1.bias),
+        norm1=_norm_weights(block.ln_1),
         qkv=(attention.in_proj_weight, attention.in_proj_bias),
         out=(attention.out_proj.weight, attention.out_proj.bias),
-        norm2=(block.ln_2.weight, block.ln_2.bias),
+        norm2=_norm_weights(block.ln_2),
         up=(mlp.c_fc.weight * slope, mlp.c_fc.bias * slope),
         down=(mlp.c_proj.weight / slope, mlp.c_proj.bias),
     )

@@ -62,8 +62,7 @@ def files_of(what: Domains, count: int) -> list[str]:
 
 
 def write_pickles(what: Domains, root: Path, folder: str, protocol: int = 4, dtype: type = object) -> None:
-    """FedBN's lists of `files_of(what, 3)`: image 0 of every class for testing, the others for training; in mixed
-    order."""
+    """FedBN's lists of `files_of(what, 3)`, in mixed order: image 0 of every class is for testing."""
     for domain in what.domains:
         own = [file for file in files_of(what, 3) if file.startswith(domain)]
         own = np.random.default_rng(0).permutation(own)

@@ -31,17 +31,17 @@ def flowers102(root: Path) -> None:
 
 def oxford_pets(root: Path) -> None:
     """torchvision's folder with the official lists: 37 classes, two training images and one test image each."""
-    folder, breeds = root / "oxford-iiit-pet", [f"{'Cat' if k % 3 else 'dog'}_breed_{k}" for k in range(1, 38)]
+    folder, breeds = root / "oxford-iiit-pet", [f"{'Cat' if k % 3 else 'dog'}_{k}" for k in range(1, 38)]
     (folder / "annotations").mkdir(parents=True)
-    for part, images in (("trainval", (1, 2)), ("test", (3,))):
+    for part, images in (("trainval", (1, 2, 3)), ("test", (4,))):
         lines = [f"{breed}_{image} {k} 1 {k}" for k, breed in enumerate(breeds, start=1) for image in images]
         (folder / "annotations" / f"{part}.txt").write_text("\n".join(lines) + "\n")
-    write_images(folder / "images", [f"{breed}_{image}.jpg" for breed in breeds for image in (1, 2, 3)])
+    write_images(folder / "images", [f"{breed}_{image}.jpg" for breed in breeds for image in (1, 2, 3, 4)])
 
 
 def food101(root: Path) -> None:
     """With CoOp's split file: 101 classes, one image each for training, validation and testing."""
-    folder, dishes = root / "food-101", [f"fried_dish_{k}" for k in range(101)]
+    folder, dishes = root / "food-101", [f"dish_{k}" for k in range(101)]
     write_classes(folder / "images", dict.fromkeys(dishes, 3))
     split = {part: [[f"{dish}/image_{image:04d}.jpg", label, dish] for label, dish in enumerate(dishes)]
              for image, part in enumerate(("train", "val", "test"), start=1)}
@@ -51,7 +51,7 @@ def food101(root: Path) -> None:
 def caltech101(root: Path) -> None:
     """CoOp's folder without its split file: 100 classes and the two that are left out, one image for either split."""
     known = ("BACKGROUND_Google", "Faces", "Faces_easy", "Leopards", "Motorbikes", "airplanes")
-    classes = dict.fromkeys((*known, *(f"small_object_{k}" for k in range(96))), 2)
+    classes = dict.fromkeys((*known, *(f"object_{k}" for k in range(96))), 2)
     write_classes(root / "caltech-101" / "101_ObjectCategories", classes)
 
 
@@ -72,7 +72,7 @@ def cifar10(root: Path) -> None:
 def cifar100(root: Path) -> None:
     """The python batches: 100 classes, one training and one test image each."""
     folder, labels = root / "cifar-100-python", list(range(100))
-    write_python2_pickle(folder / "meta", {b"fine_label_names": [b"fine_thing_%d" % k for k in labels]})
+    write_python2_pickle(folder / "meta", {b"fine_label_names": [b"thing_%d" % k for k in labels]})
     for seed, part in enumerate(("train", "test")):
         write_cifar_batch(folder / part, labels, b"fine_labels", seed)
 

@@ -1,10 +1,12 @@
 """Notebooks are clean in the repository, thin, and run from the first cell to the last in the smoke profile."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import nbformat
+import nine_sets
 import pandas as pd
 import papermill
 import pytest
@@ -94,6 +96,37 @@ def test_table1_runs_and_writes_table_and_figures(tmp_path):
     assert r"\toprule" in (tmp_path / "results" / "table1.tex").read_text()
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == len(list(grid))
     assert_written(tmp_path / "figures", "table1", "table1_rounds", "table1_clients", "table1_traffic")
+
+
+def test_a_missing_set_leaves_its_column_empty_with_the_reason_and_the_rest_runs(tmp_path):
+    nine_sets.cifar10(tmp_path / "data")
+    settings = "model='embedded_clip', weights=None, clients=2, participation=1.0, rounds=2, local_epochs=1"
+    execute("table2", tmp_path, profile="paper", seeds="1", methods="zero_shot,pfedmoap", settings=settings,
+            data_root=str(tmp_path / "data"), jobs=1)
+    table = pd.read_csv(tmp_path / "results" / "table2.csv").set_index("column")
+    assert table.loc["CIFAR10", "mean"].between(0, 100).all() and table.loc["CIFAR100", "mean"].isna().all()
+    reason = "CIFAR-100 was not found under data (looked for cifar-100-python and cifar100): download"
+    missing = json.loads((tmp_path / "results" / "table2.json").read_text())["missing"]
+    assert list(missing) == ["CIFAR100"] and missing["CIFAR100"].startswith(reason)
+    assert f"No numbers for CIFAR100: {reason}" in (tmp_path / "results" / "table2.md").read_text()
+    assert_written(tmp_path / "figures", "table2", "table2_protocols", "table2_rounds", "table2_clients")
+
+
+def test_paper_and_code_runs_and_writes_its_tables_and_figures(tmp_path):
+    executed = execute("03", tmp_path, tables="table3", switches="label_pairing", jobs=1,
+                       methods="zero_shot,promptfl,coop,pfedmoap")
+    boards = "table3", "table3_long"
+    for name in boards:
+        numbers = pd.read_csv(tmp_path / "results" / f"paper_and_code_{name}.csv").set_index(["protocol", "method"])
+        assert numbers["mean"].between(0, 100).all() and (numbers.loc["paper", "difference"] == 0).all()
+    assert numbers.loc[("label_pairing", "ZS-CLIP"), "mean"] < 20  # ten classes, and labels that say nothing
+    for name in (*boards, "labels", "origins", "pattern"):
+        assert "| PromptFL" in (tmp_path / "results" / f"paper_and_code_{name}.md").read_text()
+    assert_written(tmp_path / "figures", *(f"paper_and_code_{name}" for name in ("schedule", "switches", "labels",
+                                                                                "pattern")))
+    words = "".join(output.get("data", {}).get("text/markdown", "") for cell in executed.cells
+                    for output in cell.get("outputs", []))
+    assert "label_pairing alone" in words and "As published" in words
 
 
 def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):

@@ -1,5 +1,7 @@
 """The shared-prefix encoder against open_clip's own full-length text encoder."""
 
+import copy
+
 import open_clip
 import pytest
 import torch
@@ -52,6 +54,25 @@ def test_handwritten_prompts_equal_whole_sentences(random_clip):
     sentences = random_clip.encode_texts([f"a photo of a {name}." for name in names])
     handwritten = PromptEncoder(random_clip, names).handwritten()
     assert (handwritten - sentences).norm() <= 1e-5 * sentences.norm()
+
+
+def test_a_tower_in_bf16_gives_nearly_fp32s_features_and_gradient():
+    """Prompts and residual stream are never rounded, so that a change that bf16 cannot hold still has an effect."""
+    torch.manual_seed(0)
+    full = open_clip.create_model("RN50-quickgelu", pretrained_text=False).eval().requires_grad_(False)
+    half = copy.deepcopy(full).bfloat16()
+    weights, results = torch.randn(2, len(NAMES), 1024, generator=torch.manual_seed(2)), []
+    for model in (full, half):
+        clip = Clip("RN50-quickgelu", "random", model, torch.device("cpu"), next(model.parameters()).dtype)
+        prompts = torch.stack([initial_prompt(16, 512, seed) for seed in (1, 2)]).requires_grad_()
+        features = PromptEncoder(clip, NAMES)(prompts)
+        (features * weights).sum().backward()
+        results.append((features.detach(), prompts.grad))
+    (features, gradient), (rounded_features, rounded_gradient) = results
+    assert rounded_features.dtype == rounded_gradient.dtype == torch.float32
+    assert 0 < (rounded_features - features).norm() <= 0.01 * features.norm()
+    assert 0 < (rounded_gradient - gradient).norm() <= 0.05 * gradient.norm()
+    assert not torch.equal(rounded_gradient, rounded_gradient.bfloat16().float())
 
 
 @pytest.mark.parametrize(
