@@ -1,0 +1,103 @@
+"""The rate of arithmetic of a training step against that of a plain matrix product in the same process.
+
+Counted are the multiplications and additions of all matrix products of the step (`step_flops`), twice one each; the
+rest of its work counts as time only. The matrix products it is held against are of the step's own shapes, alternating
+(tokens x e times e x 4e and back), and a large square one. Bytes moved are those that every operation reads and writes,
+as if there were no cache. The sides take turns.
+
+    python tests/benchmarks/roofline.py [--classes 102] [--size 2048] [--repeats 7]
+"""
+
+import torch
+from measuring import arguments_of, median, report, side_by_side
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from workload import BATCH, CONTEXT_TOKENS, Step, random_clip
+
+
+def step_flops(step: Step) -> int:
+    """Floating-point operations of the matrix products of one `Step`, forward and backward.
+
+    Weights of the text tower are frozen: a backward pass costs its linear layers as much as the forward pass.
+    """
+    tower, layout = step.context.text.encoder, step.context.text.encoder._layout
+    prompts, context, e = step.start["prompt"].shape
+    prefix, classes, longest = 1 + context, len(step.names), layout.longest
+    tokens, width = prefix + len(layout.pack), step.images.shape[-1]
+    linear = 24 * tokens * e * e  # one block: 6 for q, k, v, 2 out, 16 the MLP
+    suffixes = 4 * classes * longest * (prefix + longest) * e  # scores and mixtures
+    last = 4 * tokens * e * e + 20 * classes * e * e  # keys and values of all, the rest for EOT alone
+    last_attention = 4 * classes * (prefix + longest) * e
+    blocks = len(tower._blocks) - 1
+    text = blocks * (2 * linear + 3 * suffixes + 3.5 * 4 * prefix * prefix * e)  # fused attention computes scores again
+    text += 2 * last + 3 * last_attention + 2 * 2 * classes * e * width
+    own = 2 * 2 * BATCH * classes * width  # the local prompt's logits; images need no gradient
+    g, pairs = step.method.d_gating, (1 + step.method.experts) * classes
+    gate = 2 * 4 * BATCH * g * g + 2 * 6 * pairs * g * g  # W_q and W_o see images, W_k and W_v all experts
+    gate += 2 * 6 * BATCH * pairs * g + 2 * 2 * BATCH * g  # scores and matches; the output bias
+    return int(prompts * (text + own + gate))
+
+
+class BytesMoved(TorchDispatchMode):
+    """Adds up what every operation that is no view reads and writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), settings=None):
+        result = function(*arguments, **(settings or {}))
+        if not function.is_view:
+            tensors = [leaf for leaf in tree_leaves((arguments, settings, result)) if isinstance(leaf, torch.Tensor)]
+            self.total += sum(tensor.nbytes for tensor in tensors)
+        return result
+
+
+def products(tokens: int, width: int, dtype: torch.dtype) -> tuple[callable, int]:
+    """Two matrix products of the step's shapes, and their operations."""
+    x, up, down = (torch.randn(shape).to(dtype) for shape in ((tokens, width), (4 * width, width), (width, 4 * width)))
+    return lambda: x @ up.T @ down.T, 2 * 2 * 4 * tokens * width * width
+
+
+def square(size: int, dtype: torch.dtype) -> tuple[callable, int]:
+    a, b = torch.randn(2, size, size).to(dtype)
+    return lambda: a @ b, 2 * size**3
+
+
+def compare(model: str, precision: str, classes: int, clients: int, size: int, repeats: int) -> dict:
+    clip = random_clip(model, precision)
+    step = Step(clip, classes, clients)
+    with BytesMoved() as moved:
+        step()
+    tokens = clients * (1 + CONTEXT_TOKENS + len(step.context.text.encoder._layout.pack))
+    sides = {"step": (step, step_flops(step)), "alike": products(tokens, clip.token_width, clip.dtype),
+             "square": square(size, clip.dtype)}
+    for action, _ in sides.values():
+        action()
+    seconds = side_by_side({name: action for name, (action, _) in sides.items()}, repeats)
+    work = {name: flops for name, (_, flops) in sides.items()}
+    wall, cpu = ({name: work[name] / getattr(median(took), clock) / 1e9 for name, took in seconds.items()}
+                 for clock in ("wall", "processor"))
+    return {
+        "model": model, "classes": classes, "clients": clients, "precision": precision, "gflop": work["step"] / 1e9,
+        "gigabytes_moved": moved.total / 1e9, "flop_per_byte": work["step"] / moved.total,
+        "step_s": median(seconds["step"]).wall, "step_cpu_s": median(seconds["step"]).processor,
+        "step_gflops": wall["step"], "alike_gflops": wall["alike"], "square_gflops": wall["square"],
+        "of_alike": wall["step"] / wall["alike"], "of_square": wall["step"] / wall["square"],
+        "cpu_of_alike": cpu["step"] / cpu["alike"], "cpu_of_square": cpu["step"] / cpu["square"]}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = arguments_of(__doc__, repeats=7)
+    parser.add_argument("--model", default="RN50-quickgelu", help="open_clip's name of the CLIP")
+    parser.add_argument("--classes", type=int, default=102, help="C")
+    parser.add_argument("--clients", type=int, default=10, help="of the cohort that is measured beside a single client")
+    parser.add_argument("--size", type=int, default=2048, help="of the square matrix product")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    report([compare(arguments.model, precision, arguments.classes, clients, arguments.size, arguments.repeats)
+            for clients in sorted({1, arguments.clients}) for precision in ("fp32", "bf16")], arguments.out, "roofline")
+
+
+if __name__ == "__main__":
+    main()
