@@ -209,7 +209,7 @@ def test_tables_and_sentences_about_the_labels(filled):
     assert block.text.at["label_pairing", "CoOp"] == "33.00 ± 3.00"
     assert block.text.at["published, other data", "CoOp"] == "36.99 ± 0.79"
     said = paper_and_code.answer(boards, store)
-    assert "zero-shot scores 10.0 %, at chance (10 %)" in said
+    assert "zero-shot scores 10.0 ± 1.0 %, at chance (10 %)" in said
     assert "CoOp above PromptFL by 11.0 ± 1.0 (in 2 of 2 seeds, more than the spread)" in said
     (block,) = paper_and_code.origin_table(boards, store).blocks
     assert block.text.loc["CoOp − PromptFL"].tolist() == [

@@ -16,7 +16,7 @@ from pfedmoap.figures.canvas import ACCURACY, PUBLISHED, canvas
 from pfedmoap.figures.grid import row_colors
 from pfedmoap.paper import Grid
 from pfedmoap.paper_and_code import pattern, tables
-from pfedmoap.paper_and_code.differences import name, square, title
+from pfedmoap.paper_and_code.switches import name, square, title
 from pfedmoap.preparation import Place
 from pfedmoap.protocol import SWITCHES
 from pfedmoap.store import Store
@@ -47,7 +47,7 @@ def difference_heatmap(boards: Mapping[str, Grid], store: Store) -> Figure:
             text = frame.map(lambda value: tables.SAME if np.isnan(value) else f"{round(value, 1) + 0:+.1f}")
             sns.heatmap(frame.fillna(0), annot=text, fmt="", cmap=DIVERGING, norm=colors, linewidths=0.6, ax=panel,
                         cbar=panel is axes[0, -1], annot_kws={"fontsize": 8},
-                        cbar_kws={"label": "points", "ticks": ticks, "format": "{x:+g}"})
+                        cbar_kws={"label": "points", "ticks": ticks, "format": "{x:g}"})
             panel.set(title=heading, xlabel="", ylabel="")
             panel.set_yticks(np.arange(len(order)) + 0.5, [tables.shown(protocol) for protocol in order], rotation=0)
             panel.set_xticks(panel.get_xticks(), frame.columns, rotation=40, ha="right", rotation_mode="anchor")
@@ -67,7 +67,7 @@ def label_bars(boards: Mapping[str, Grid], store: Store, place: Place = Place())
         if not grids:
             axes[0, 0].set_title("no set with domains was run")
         for (here, there), grid in zip(axes, grids, strict=False):
-            rows = tuple(row for row in grid.rows if not row.released)
+            rows = tuple(replace(row, settings={}) for row in grid.rows if not row.released)
             colors = {name(row): row_colors(replace(grid, rows=rows))[row.title] for row in rows}
             by_protocol = pattern.accuracy_lines(grid, store, place).groupby("protocol", sort=False)
             means, stds = by_protocol.mean(), by_protocol.std(ddof=0)

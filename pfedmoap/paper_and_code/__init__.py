@@ -1,7 +1,6 @@
 """What separates paper and released code, switch by switch: behind `03_paper_and_code`. The runs: `paper.switchboard`.
 """
 
-from pfedmoap.paper_and_code.differences import accuracies, differences, idle, square, title
 from pfedmoap.paper_and_code.pattern import (
     accuracy_lines,
     chains,
@@ -11,6 +10,7 @@ from pfedmoap.paper_and_code.pattern import (
     verdict,
     with_domains,
 )
+from pfedmoap.paper_and_code.switches import accuracies, differences, idle, square, title
 from pfedmoap.paper_and_code.tables import (
     accuracy_table,
     difference_table,

@@ -18,7 +18,7 @@ from pfedmoap.data.partition import Partition
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, ZeroShot
 from pfedmoap.paper import Grid
 from pfedmoap.paper.switchboard import LABELS, WITH_DOMAINS, switchboard
-from pfedmoap.paper_and_code.differences import accuracies, name
+from pfedmoap.paper_and_code.switches import accuracies, name
 from pfedmoap.preparation import Place, dealt
 from pfedmoap.protocol import named
 from pfedmoap.results import records

@@ -8,7 +8,6 @@ import pandas as pd
 
 from pfedmoap.methods import CoOp, FedProx, PFedMoAP, PromptFL, ZeroShot
 from pfedmoap.paper import Grid
-from pfedmoap.paper_and_code.differences import accuracies, differences, idle, name, square, title
 from pfedmoap.paper_and_code.pattern import (
     CHAIN,
     CHANCE_MARGIN,
@@ -23,6 +22,7 @@ from pfedmoap.paper_and_code.pattern import (
     verdict,
     with_domains,
 )
+from pfedmoap.paper_and_code.switches import accuracies, differences, idle, name, square, title
 from pfedmoap.preparation import Place
 from pfedmoap.protocol import RELEASED, SWITCHES
 from pfedmoap.report import write_frame
@@ -61,7 +61,8 @@ def difference_table(grid: Grid, store: Store) -> Table:
     noise = (f"± is the population standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), of a "
              f"difference that of the differences seed by seed; bold: farther from 0 than that."
              if len(seeds) > 1 else f"One seed ({seeds[0]}), so no spread.")
-    caption = f"{title(grid)}, profile {grid.profile}. {noise} {SAME}: identical by construction, so not run."
+    caption = (f"{title(grid)}, profile {grid.profile}{_data(grid)}. {noise} {SAME}: identical by construction, so not "
+               f"run.")
     if any(row.settings.get("protocol") == RELEASED for row in grid.rows) and (nothing := idle(grid)):
         caption += f" Nothing on these data is touched by {', '.join(nothing)}."
     return Table(caption, (_plain("Accuracy in percent", accuracy), Block(change_heading, change, beyond)))
@@ -141,6 +142,10 @@ def source(known: Step, paper: Step, code: Step) -> str:
     alike = tuple(bool(one.firm and np.sign(one.mean) == np.sign(known.mean)) for one in (paper, code))
     return {(True, True): "both", (True, False): "the paper's only", (False, True): "the released code's only",
             (False, False): "neither"}[alike]
+
+
+def _data(grid: Grid) -> str:
+    return "" if grid.profile == "paper" else ", on an embedded stand-in (no evidence for the paper's numbers)"
 
 
 def published_averages(grid: Grid, store: Store) -> dict[str, tuple[float, float]]:

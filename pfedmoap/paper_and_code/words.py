@@ -1,12 +1,12 @@
 """Sentences of `03_paper_and_code`, computed from the records: true in every profile."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from pfedmoap.methods import PFedMoAP
 from pfedmoap.paper import Grid
-from pfedmoap.paper_and_code.differences import square, title
+from pfedmoap.paper.switchboard import LABELS
 from pfedmoap.paper_and_code.pattern import (
     CHAIN,
     PRIOR,
@@ -18,6 +18,7 @@ from pfedmoap.paper_and_code.pattern import (
     steps,
     with_domains,
 )
+from pfedmoap.paper_and_code.switches import square, title
 from pfedmoap.paper_and_code.tables import origin_steps, shown, source
 from pfedmoap.preparation import Place
 from pfedmoap.protocol import SWITCHES
@@ -63,22 +64,26 @@ def origins(boards: Mapping[str, Grid], store: Store) -> str:
     return "\n".join(lines)
 
 
-def answer(boards: Mapping[str, Grid], store: Store, place: Place = Place(), protocol: str = "label_pairing") -> str:
+def answer(
+    boards: Mapping[str, Grid], store: Store, place: Place = Place(), protocols: Sequence[str] = LABELS
+) -> str:
     """Whether one protocol alone gives the published pattern of Tables 3 and 4, set by set, as a list."""
     lines = []
     for grid in with_domains(boards):
-        found = {ours: accuracy for (name, ours), accuracy in chains(grid, store).items() if name == protocol}
-        if not found:
-            continue
-        accuracy = next(iter(found.values()))
-        first, guess = accuracy[CHAIN[0]], chance(grid, store)
-        counted = accuracy_lines(grid, store, place).loc[protocol][PRIOR]
-        parts = [f"zero-shot scores {first.mean():.1f} %, {'' if at_chance(first, guess) else 'not '}at chance "
-                 f"({guess:g} %)", *map(_said, steps(accuracy)[:-1])]
-        parts += [_said(steps(each)[-1]._replace(upper=ours)) for ours, each in found.items()]
-        lines.append(f"- **{title(grid)}, {shown(protocol)} alone**: {'; '.join(parts)}. With its most frequent label "
-                     f"as every answer a client would score {counted.mean():.1f} %.")
-    return "\n".join(lines) or f"No set with domains was run with {protocol} and all four methods."
+        for protocol in protocols:
+            found = {ours: accuracy for (name, ours), accuracy in chains(grid, store).items() if name == protocol}
+            if not found:
+                continue
+            accuracy = next(iter(found.values()))
+            first, guess = accuracy[CHAIN[0]], chance(grid, store)
+            counted = accuracy_lines(grid, store, place).loc[protocol][PRIOR]
+            noise = f" ± {first.std(ddof=0):.1f}" * (len(first) > 1)
+            parts = [f"zero-shot scores {first.mean():.1f}{noise} %, {'' if at_chance(first, guess) else 'not '}at "
+                     f"chance ({guess:g} %)", *map(_said, steps(accuracy)[:-1])]
+            parts += [_said(steps(each)[-1]._replace(upper=ours)) for ours, each in found.items()]
+            lines.append(f"- **{title(grid)}, {shown(protocol)} alone**: {'; '.join(parts)}. With its most frequent "
+                         f"label as every answer a client would score {counted.mean():.1f} %.")
+    return "\n".join(lines) or f"No set with domains was run with {' or '.join(protocols)} and all four methods."
 
 
 def _said(one: Step) -> str:
@@ -109,5 +114,7 @@ def _lead(means: pd.DataFrame) -> str:
     others = lead.iloc[1:]
     if others.empty:
         return f"{text}."
+    if len(others) == 1:
+        return f"{text}, and {others.iloc[0]:+.1f} with {others.index[0]}."
     return (f"{text}, and between {others.min():+.1f} ({others.idxmin()}) and {others.max():+.1f} ({others.idxmax()}) "
             f"with the switches.")

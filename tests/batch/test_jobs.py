@@ -8,6 +8,8 @@ from small_notebooks import WRITES, write_notebook
 from pfedmoap.batch import jobs, plan
 from pfedmoap.errors import UserError
 
+pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+
 
 @pytest.mark.parametrize(
     "parameters, message",

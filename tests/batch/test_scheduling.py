@@ -16,6 +16,8 @@ from pfedmoap import paths
 from pfedmoap.batch import execute, plan, scheduling
 from pfedmoap.cli import main
 
+pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+
 # A kernel that has a process of its own, as those that compute in worker processes.
 WORKS = """
 import os, subprocess, sys, time

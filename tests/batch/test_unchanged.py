@@ -10,6 +10,8 @@ from pfedmoap.batch import execute, jobs, plan, unchanged
 from pfedmoap.cli import main
 from pfedmoap.errors import UserError
 
+pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+
 
 @pytest.fixture
 def finished(folder, places):
