@@ -1,5 +1,7 @@
 """A tiny CLIP at random weights, and small federations on random features."""
 
+import signal
+
 import numpy as np
 import open_clip
 import pytest
@@ -52,3 +54,8 @@ def make_data(train_sizes=(12, 9, 5, 3), tests=7, views=1, seed=0) -> FederatedD
     rows = np.split(np.arange(total), np.cumsum(train_sizes)[:-1])
     return FederatedData(train, torch.from_numpy(train_labels), test, torch.from_numpy(test_labels), rows,
                          np.split(np.arange(tests * clients), clients))
+
+
+def hearing_interrupts() -> None:
+    """For `preexec_fn`: shells start background jobs deaf to Ctrl-C, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import hearing_interrupts
 
 from pfedmoap import options
 from pfedmoap.cli import main
@@ -210,7 +211,8 @@ def test_an_interrupted_run_says_so_and_goes_on_where_it_stopped(tmp_path, cache
     command = [sys.executable, "-m", "pfedmoap", *arguments]
     command += ["--results", str(tmp_path / "records"), "--cache-dir", str(cache)]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+                               env=os.environ | {"OMP_NUM_THREADS": "1"},
+                               preexec_fn=hearing_interrupts)  # fmt: skip
     try:
         deadline = time.monotonic() + 90
         while not list(tmp_path.glob("records/*.checkpoint.safetensors")):

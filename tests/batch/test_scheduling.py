@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from conftest import hearing_interrupts
 from small_notebooks import PARAMETERS, WRITES, printed, write_notebook
 
 from pfedmoap import paths
@@ -154,7 +155,7 @@ def reproducing(folder, places, tmp_path):
             f"cli.main(['reproduce', 'table3', '--results', {places['results']!r}, "
             f"'--figures', {places['figures']!r}])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True,
-                               env=os.environ | {"TMPDIR": str(tmp_path)})
+                               env=os.environ | {"TMPDIR": str(tmp_path)}, preexec_fn=hearing_interrupts)
     try:
         wait_for(folder / "pids", process)
         yield process
