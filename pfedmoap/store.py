@@ -5,7 +5,7 @@ new one. A lock per run lets any number of processes work on one folder without 
 """
 
 import json
-import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +37,7 @@ class Store:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.folder).close()  # nameless, so that a kill leaves nothing behind
         except OSError as error:
             raise UserError(f"Records cannot be written to {self.folder} ({error.strerror}): free some space, make it "
                             f"writable, or choose another folder with --results DIR.") from error
