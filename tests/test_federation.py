@@ -22,6 +22,12 @@ def federation(context, method=MOAP, rounds=4, participation=1.0, data=None, rec
     return Federation(method, Plan(rounds, participation, recipe, **plan), data or make_data(), context)
 
 
+def finished(run: Federation) -> Federation:
+    for _ in run.rounds():
+        pass
+    return run
+
+
 def state(run: Federation) -> dict[str, torch.Tensor]:
     return run.snapshot()[0]
 

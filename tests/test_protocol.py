@@ -2,30 +2,25 @@
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2 as transforms
-from conftest import make_context, make_data
 from PIL import Image
-from test_client import MOAP, batches_of, cohort_start
-from test_federation import assert_equal, federation, state
+from test_federation import assert_equal, federation, finished, state
 
 from pfedmoap import clip as clips
-from pfedmoap import options, turns
-from pfedmoap.client import Recipe, local_update
+from pfedmoap import options
 from pfedmoap.data import catalog
 from pfedmoap.data.cache import tables
 from pfedmoap.data.features import image_features
 from pfedmoap.data.images import cifar_view
 from pfedmoap.data.imageset import ImageSet, Split
 from pfedmoap.data.partition import partition
-from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.errors import UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Federation
-from pfedmoap.methods import METHODS, CoOp, FedAMP, FedProx, PFedMoAP, PromptFL, PromptFLFT, ZeroShotPrior
+from pfedmoap.methods import METHODS, FedProx, PFedMoAP, PromptFL, ZeroShotPrior
 from pfedmoap.paper import experiment
 from pfedmoap.personal import Personalised
 from pfedmoap.preparation import Place, dealt, prepare
@@ -33,8 +28,6 @@ from pfedmoap.protocol import PAPER, RELEASED, SWITCHES, Protocol, named, releas
 from pfedmoap.runs import frame, run
 from pfedmoap.server import Pool, Server, fixed_order
 from pfedmoap.store import Store
-
-FIVE_EPOCHS = Recipe(epochs=5, batch_size=4, lr=0.002, momentum=0.9, weight_decay=5e-4)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +38,6 @@ def place(tmp_path_factory) -> Place:
 def domains(method=PromptFL(), **settings) -> Experiment:
     return experiment("domains", method, "smoke", partition="domain_dirichlet", clients=12, alpha=0.3, shots=None,
                       **settings)
-
-
-def finished(run: Federation) -> Federation:
-    for _ in run.rounds():
-        pass
-    return run
 
 
 # --- the protocol itself
@@ -270,164 +257,6 @@ def test_the_order_of_experts_is_the_same_in_all_rounds(context):
     assert sorted(order) == list(range(4)) and {tuple(fixed_order(4, seed)) for seed in range(9)} != {tuple(order)}
 
 
-# --- the shared optimiser
-
-
-def rates_of(run: Federation, monkeypatch) -> list[float]:
-    """Learning rates of the prompt, local epoch by local epoch in the order in which they are trained."""
-    seen = []
-
-    def watching(method, start, fixed, batches, features, labels, recipe, *rest):
-        seen.append(recipe.lr)
-        assert torch.equal(batches.rates, torch.ones_like(batches.rates)) and len(batches.steps) == 1
-        return local_update(method, start, fixed, batches, features, labels, recipe, *rest)
-
-    monkeypatch.setattr(turns, "local_update", watching)
-    finished(run)
-    return seen
-
-
-@pytest.mark.parametrize("method", [PromptFL(), CoOp(), MOAP], ids=lambda method: method.name)
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_shared_schedule_of_four_clients_over_two_rounds(context, monkeypatch, method, schedule):
-    recipe = dataclasses.replace(FIVE_EPOCHS, schedule=schedule)
-    rates = rates_of(federation(context, method, 2, recipe=recipe, shared_optimizer=True), monkeypatch)
-    first, second = [0.00181, 0.002, 0.00181, 0.00131, 0.00069], [0.00019, 0, 0.00019, 0.00069, 0.00131]
-    assert [round(rate, 5) for rate in rates[5:]] == second + 3 * (first + second)
-    assert rates[0] == 1e-5 and [round(rate, 5) for rate in rates[1:5]] == first[1:]
-    for s, rate in enumerate(rates[1:], start=1):
-        assert rate == pytest.approx(0.002 * (1 + math.cos(math.pi * (s - 1) / 5)) / 2, abs=1e-12)
-
-
-def test_the_shared_optimiser_is_one_of_torchs(context):
-    """Two clients in turn, prompt and gate, against torch.optim.SGD with a learning rate per epoch."""
-    data = make_data(train_sizes=(9, 12))
-    start, fixed = cohort_start(context, [0, 1], MOAP)
-    shared = turns.Turns()
-    weights = {name: tensor[0].clone().requires_grad_() for name, tensor in start.items()}
-    gate = [tensor for name, tensor in weights.items() if name.startswith("gate.")]
-    optimizer = torch.optim.SGD([{"params": [weights["prompt"]], "lr": 0.002}, {"params": gate, "lr": 0.01}],
-                                momentum=0.9, weight_decay=5e-4)
-    s = 0
-    for client, steps in ((0, 2), (1, 3)):
-        alone, own = ({name: tensor[client : client + 1] for name, tensor in part.items()} for part in (start, fixed))
-        batches = batches_of(data, [client], FIVE_EPOCHS)
-        ours = shared.train(MOAP, alone, own, batches, data, FIVE_EPOCHS, context, period=5)
-        with torch.no_grad():
-            for name, tensor in weights.items():
-                tensor.copy_(alone[name][0])
-        for step, rows in enumerate(batches.images[0]):
-            s += step % steps == 0
-            optimizer.param_groups[0]["lr"] = 1e-5 if s == 1 else 0.001 * (1 + math.cos(math.pi * (s - 2) / 5))
-            optimizer.zero_grad()
-            model = {name: tensor[None] for name, tensor in weights.items()}
-            logits = MOAP.logits(model, own, data.train_features[0][rows][None], context)[0]
-            torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
-            optimizer.step()
-        for name, tensor in weights.items():
-            torch.testing.assert_close(ours.tensors[name][0], tensor.detach(), atol=1e-6, rtol=1e-5)
-            torch.testing.assert_close(shared.momentum[name], optimizer.state[tensor]["momentum_buffer"], atol=1e-5,
-                                       rtol=1e-4)
-    assert shared.epochs == s == 10
-
-
-@pytest.mark.parametrize("method", [CoOp(), PromptFL(), PromptFLFT(), MOAP, FedAMP()], ids=lambda method: method.name)
-@pytest.mark.parametrize("switches", [{"shared_optimizer": True}, {"sequential": True}, {"dtype": torch.float16}],
-                         ids=str)
-def test_one_switch_alone_resumes_bit_for_bit(context, method, switches):
-    whole, first, second = (federation(context, method, participation=0.75, **switches) for _ in range(3))
-    finished(whole)
-    for _ in range(2):
-        first.run_round()
-    tensors, plain = first.snapshot()
-    second.restore({name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(plain)) | {
-        "history": plain["history"]})
-    assert_equal(state(whole), state(finished(second)))
-    assert [entry.losses for entry in whole.history] == [entry.losses for entry in second.history]
-    assert whole.turns.epochs == second.turns.epochs
-
-
-# --- clients in sequence
-
-
-class Watching(PFedMoAP):
-    """Notes what clients download and start from, in the order in which they train."""
-
-    def download(self, server, client):
-        self.seen.append((client, super().download(server, client)))
-        return self.seen[-1][1]
-
-    def start(self, download, personal, client, context):
-        started = super().start(download, personal, client, context)
-        self.starts.append((client, started))
-        return started
-
-    @property
-    def seen(self) -> list:
-        return self.__dict__.setdefault("_seen", [])
-
-    @property
-    def starts(self) -> list:
-        return self.__dict__.setdefault("_starts", [])
-
-
-@pytest.mark.parametrize("sequential", [False, True])
-def test_later_clients_see_what_earlier_ones_have_just_uploaded(context, sequential):
-    method = Watching(d_gating=16, heads=4, experts=3)
-    run = federation(context, method, 2, sequential=sequential)
-    run.run_round()
-    pool, averaged = dict(run.server.pool.entries), run.server.shared["prompt"].clone()
-    method.seen.clear()
-    method.starts.clear()
-    run.run_round()
-    seen, new = method.seen[:4], run.server.pool.entries
-    order = turns.in_turn([0, 1, 2, 3], context.seed, 2) if sequential else [0, 1, 2, 3]
-    assert [client for client, _ in seen] == order
-    for place, (client, download) in enumerate(seen):
-        assert torch.equal(download["prompt"], averaged)  # the global prompt changes at the end of the round
-        changed = order[:place] if sequential else []
-        expected = [new[other] if other in changed else pool[other] for other in range(4) if other != client]
-        ours = sorted(download["experts"].flatten(1).tolist())
-        assert ours == sorted(torch.stack(expected).flatten(1).tolist())
-
-
-def test_the_pool_inside_a_round_by_hand():
-    """Prompts of one number; clients 0, 1, 2 hold 0, 4, 10 and take turns in this order, with one expert each."""
-    method, server = PFedMoAP(experts=1), Server({"prompt": torch.zeros(1, 1)}, clients=3)
-    server.pool = Pool({client: torch.full((1, 1), value) for client, value in enumerate((0.0, 4.0, 10.0))})
-    assert method.download(server, 0)["experts"].item() == 4.0
-    method.enter(server, {0: {"prompt": torch.full((1, 1), 9.0)}})  # client 0 goes from 0 to 9, away from client 1 ...
-    assert method.download(server, 1)["experts"].item() == 9.0  # ... which is still nearer to it (5) than to 10 (6)
-    method.enter(server, {1: {"prompt": torch.full((1, 1), -1.0)}})
-    assert method.download(server, 2)["experts"].item() == 9.0
-    assert server.shared["prompt"].item() == 0.0
-
-
-def test_a_first_gate_is_the_one_that_was_trained_last(context):
-    method = Watching(d_gating=16, heads=4, experts=2)
-    run = federation(context, method, 3, sequential=True)
-    run.run_round()  # nobody has a gate
-    method.starts.clear()
-    run.run_round()
-    started = method.starts[:4]  # before the tests
-    gates = [{name: tensor for name, tensor in start.items() if name.startswith("gate.")} for _, start in started]
-    assert_equal(gates[0], method._initial_gate(started[0][0], context))
-    for place in (1, 2, 3):
-        previous = run.personal[started[place - 1][0]]
-        assert_equal(gates[place], {name: previous[name] for name in gates[place]})
-    own = {client: dict(personal) for client, personal in run.personal.items()}
-    method.starts.clear()
-    run.run_round()
-    for client, start in method.starts[:4]:  # from now on everyone has a gate of its own
-        assert all(torch.equal(start[name], own[client][name]) for name in gates[0])
-
-
-def test_turns_are_drawn_from_seed_and_round():
-    orders = [turns.in_turn(list(range(6)), 1, number) for number in range(1, 9)]
-    assert all(sorted(order) == list(range(6)) for order in orders) and len(set(map(tuple, orders))) > 5
-    assert turns.in_turn(list(range(6)), 1, 3) == orders[2] != turns.in_turn(list(range(6)), 2, 3)
-
-
 # --- FedProx
 
 
@@ -446,51 +275,6 @@ def test_the_switch_reaches_fedprox(place):
     for protocol, real in ((PAPER, True), (released("fedprox_gradient"), False)):
         one = experiment("digits", FedProx(), "smoke", protocol=protocol)
         assert prepare(one, place).federation.context.proximal_gradient is real
-
-
-# --- half precision
-
-
-def test_a_local_update_in_fp16_rounds_whatever_is_stored(context):
-    """Against fp16 arithmetic written out, one rounding per operation of torch's SGD."""
-    half = lambda x: x.half().float()  # noqa: E731
-    data = make_data(train_sizes=(8,))
-    recipe = Recipe(epochs=3, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
-    start, fixed = cohort_start(context, [0], MOAP)
-    start = {name: tensor.half() for name, tensor in start.items()}
-    batches = batches_of(data, [0], recipe)
-    trained = local_update(MOAP, start, fixed, batches, data.train_features, data.train_labels, recipe, context)
-    weights = {name: tensor.float() for name, tensor in start.items()}
-    buffers = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
-    for rows in batches.images[0]:
-        leaves = {name: tensor.clone().requires_grad_() for name, tensor in weights.items()}
-        logits = MOAP.logits(leaves, fixed, data.train_features[0][rows][None], context)[0]
-        torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
-        for name, leaf in leaves.items():
-            gradient = half(half(leaf.grad).add(weights[name], alpha=5e-4))
-            buffers[name] = half(half(0.9 * buffers[name]) + gradient)
-            weights[name] = half(weights[name] - (0.01 if name.startswith("gate.") else 0.05) * buffers[name])
-    for name, tensor in weights.items():
-        assert trained.tensors[name].dtype == trained.momentum[name].dtype == torch.float16
-        assert torch.equal(trained.tensors[name].float(), tensor), name
-        assert torch.equal(trained.momentum[name].float(), buffers[name]), name
-
-
-def test_everything_trained_and_sent_is_fp16_and_half_the_traffic(tiny_clip):
-    runs = [finished(federation(make_context(tiny_clip), MOAP, 2, dtype=kind))
-            for kind in (torch.float32, torch.float16)]
-    assert {tensor.dtype for tensor in state(runs[1]).values()} == {torch.float16}
-    for full, half in zip(runs[0].history, runs[1].history, strict=True):
-        for kind in ("bytes_up", "bytes_down"):
-            assert getattr(full, kind) == {client: 2 * size for client, size in getattr(half, kind).items()}
-    difference = (runs[0].server.shared["prompt"] - runs[1].server.shared["prompt"]).abs().max()
-    assert 0 < difference < 1e-2
-
-
-def test_an_overflow_in_fp16_is_reported(context):
-    recipe = Recipe(epochs=2, batch_size=4, lr=1e7, momentum=0.9, weight_decay=5e-4)
-    with pytest.raises(PfedmoapError, match="became nan in round 1: lower the learning rate"):
-        federation(context, PromptFL(), recipe=recipe, dtype=torch.float16).run_round()
 
 
 # --- personal models

@@ -47,7 +47,7 @@ class Loop:
         for client, download in reversed(downloads.items()):  # the order of arrival must not matter
             if only is None or client in only:
                 result = self.nodes[client].evaluate(self.over_the_wire(download), number)
-                assert self.coordinator.take_test(tested(self.experiment, number, client, result))
+                assert self.coordinator.take_test(evaluated(self.experiment, number, client, result))
 
     def run_round(self, spoil=lambda uploads: uploads, only=None):
         uploads = self.train(self.coordinator.open_round(), only)
@@ -67,6 +67,6 @@ def uploaded(run, number: int, update: Update) -> Incoming:
     return Incoming(update.client, about, pack(update.upload))
 
 
-def tested(run, number: int, client: int, result: Evaluation) -> Incoming:
+def evaluated(run, number: int, client: int, result: Evaluation) -> Incoming:
     about = {"experiment": run.key, "round": number, "client": client, "accuracy": result.accuracies[0]}
     return Incoming(client, about | result.diagnostics, {})
