@@ -18,10 +18,14 @@ def test_its_python_runs(code, monkeypatch, tmp_path, capsys):
     assert re.search(r"\d\.\d", capsys.readouterr().out)
 
 
+MADE_BY_REPRODUCE = {"results/quick/notebooks"}  # not committed: a fresh clone has no executed notebooks
+
+
 def test_its_files_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
     names = links + re.findall(r"`((?:pfedmoap|notebooks|results|tests)/[\w/.-]+)`", TEXT)
-    assert names and [name for name in names if not (ROOT / name).exists()] == []
+    committed = set(names) - MADE_BY_REPRODUCE
+    assert committed and sorted(name for name in committed if not (ROOT / name).exists()) == []
 
 
 def test_it_names_every_method():
