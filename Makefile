@@ -14,7 +14,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test lab lab-check paper-check flower-check ray-check bench embedded-clip clean
+.PHONY: help install reproduce test lab lab-check paper-check flower-check ray-check kill-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,7 +48,10 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[cluster]'
 	$(BIN)/python -m pytest tests/test_distributed.py $(ARGS)
 
-BENCHMARKS := training_step roofline memory scaling whole_run plot feature_cache scale
+kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
+	$(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
+
+BENCHMARKS := training_step roofline memory scaling whole_run scale feature_cache plot
 
 bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python tests/benchmarks/$$name.py $(ARGS) || exit 1; done

@@ -7,7 +7,7 @@ new one. A lock per run lets any number of processes work on one folder without 
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,17 @@ class Store:
         return self.folder / f"{experiment.label}.json"
 
     def get(self, experiment: Experiment) -> Record | None:
-        """The experiment's record, or None if it has not been run (a damaged file counts as not run)."""
+        """The experiment's record, or None if it has not been run (a damaged file counts as not run).
+
+        A checkpoint that a kill has left beside the record is removed.
+        """
         try:
-            return json.loads(self.path(experiment).read_text())
+            record = json.loads(self.path(experiment).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
+        with suppress(OSError):  # one may look into a folder that one cannot write to
+            self._checkpoint_path(experiment).unlink()
+        return record
 
     def put(self, experiment: Experiment, record: Record) -> None:
         """Stores a finished run and drops its checkpoint."""
@@ -68,7 +74,10 @@ class Store:
 
     @contextmanager
     def claim(self, experiment: Experiment, wait: bool = False) -> Iterator[bool]:
-        """Holds the run for this process; yields False if another process has it (a killed process has nothing)."""
+        """Holds the run for this process; yields False if another process has it (a killed process has nothing).
+
+        What a killed process had begun to write of it is removed.
+        """
         lock = FileLock(self.folder / f"{experiment.label}.lock")
         try:
             lock.acquire(timeout=-1 if wait else 0)
@@ -76,6 +85,8 @@ class Store:
             yield False
             return
         try:
+            for unfinished in self.folder.glob(f".{experiment.label}.*.part"):
+                unfinished.unlink(missing_ok=True)
             yield True
         finally:
             lock.release()

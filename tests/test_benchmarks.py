@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import memory  # noqa: E402
 import plot  # noqa: E402
 import roofline  # noqa: E402
+import scale  # noqa: E402
 import scaling  # noqa: E402
 import training_step  # noqa: E402
 import whole_run  # noqa: E402
@@ -34,6 +35,9 @@ def test_the_training_step_is_the_plain_one_with_clients_in_turn(tmp_path):
     scaling.main(["--repeats", "1", "--threads", "1", "--points", "2", *MODEL, *out])
     table = pd.read_csv(tmp_path / "scaling.csv")
     assert list(table["quantity"].unique()) == list(scaling.VALUES) and (table["seconds"] > 0).all()
+    scale.main(["--clients", "10,20", *out])
+    table = pd.read_csv(tmp_path / "scale.csv")
+    assert list(table["training"]) == [10, 20] and (table["peak MiB"] > table["before MiB"]).all()
     plot.main(["--results", str(tmp_path), "--figures", str(tmp_path)])
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 
@@ -75,7 +79,7 @@ def test_the_operations_of_a_step_are_those_that_pytorch_counts(classes, clients
     assert roofline.step_flops(step) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("script", [memory, plot, roofline, scaling, training_step, whole_run])
+@pytest.mark.parametrize("script", [memory, plot, roofline, scale, scaling, training_step, whole_run])
 def test_help(script, capsys):
     with pytest.raises(SystemExit) as exit:
         script.main(["--help"])

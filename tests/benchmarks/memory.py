@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, default=102, help="C")
     parser.add_argument("--clients", type=int, default=10, help="of a cohort")
     arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)  # of this process, which measures nothing: it describes the machine
     spawn, rows, cohort = multiprocessing.get_context("spawn"), [], arguments.clients
     for work, precision, clients in (("plain step", "fp32", 1), ("step", "fp32", 1), ("step", "bf16", 1),
                                      ("step", "fp32", cohort), ("step", "bf16", cohort), ("run", "fp32", cohort)):

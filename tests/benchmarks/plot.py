@@ -1,4 +1,4 @@
-"""Draws results/benchmarks/training_step.csv and scaling.csv: speed-ups at the paper's shapes, and slopes.
+"""Draws results/benchmarks: speed-ups at the paper's shapes, cost against size with slopes, and against clients.
 
     python tests/benchmarks/plot.py [--results results/benchmarks] [--figures figures/benchmarks]
 """
@@ -6,6 +6,7 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
@@ -13,6 +14,9 @@ from measuring import ROOT
 
 from pfedmoap.figures.canvas import canvas, write_figure
 
+TABLES = ("training_step", "scaling", "scale")
+PARTS = {"download s": "lend experts to those who train", "train s": "train up to 100", "KNN s": "K nearest of all N",
+         "evaluate s": "test all N"}  # fmt: skip
 COLOURS = {"fp32": "#0173b2", "bf16": "#029e73"}
 
 
@@ -45,15 +49,27 @@ def draw_slopes(axes: Axes, scaling: pd.DataFrame) -> None:
     axes.legend(frameon=False)
 
 
+def draw_clients(axes: Axes, scale: pd.DataFrame) -> None:
+    """Lines: seconds of a round's parts over the clients of the pool."""
+    large = scale["clients"] >= scale["clients"].max() / 100  # below, it is the fixed cost that is seen
+    for column, part in PARTS.items():
+        own = scale.loc[large & (scale[column] > 0)]
+        slope = np.polyfit(np.log(own["clients"]), np.log(own[column]), 1)[0] if len(own) > 1 else float("nan")
+        axes.plot(scale["clients"], scale[column], "o-", label=f"{part}: slope {slope:.2f}")
+    axes.set(xscale="log", yscale="log", xlabel="clients N in the pool", ylabel="seconds, one thread",
+             title=f"A round; {scale['peak MiB'].iloc[-1] / 1024:.1f} GiB at {scale['clients'].iloc[-1]:,}")
+    axes.legend(frameon=False)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the CSV files")
     parser.add_argument("--figures", type=Path, default=ROOT / "figures" / "benchmarks", help="folder of the figure")
     arguments = parser.parse_args(argv)
-    with canvas(1, 2, figsize=(11, 4.2)) as (figure, (left, right)):
-        draw_speedups(left, pd.read_csv(arguments.results / "training_step.csv"))
-        draw_slopes(right, pd.read_csv(arguments.results / "scaling.csv"))
+    with canvas(1, 3, figsize=(16, 4.2)) as (figure, axes):
+        for draw, own, name in zip((draw_speedups, draw_slopes, draw_clients), axes, TABLES, strict=True):
+            draw(own, pd.read_csv(arguments.results / f"{name}.csv"))
     for path in write_figure(figure, arguments.figures, "speed"):
         print(path)
 

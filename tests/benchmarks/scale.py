@@ -5,19 +5,20 @@ replacement, as the set has too few to deal. This is the state of a long run: ev
 gate of its own (d_gating 128). At most 100 clients train in the round; all are tested after it. Every number of clients
 is measured in a process of its own, on one torch thread. Neighbours one by one are timed for 100 clients and scaled up.
 
-    python tests/benchmarks/scale.py [--clients 10,100,1000,10000] [--csv FILE]
+    python tests/benchmarks/scale.py [--clients 10,100,1000,10000]
 """
 
 import argparse
-import csv
 import multiprocessing
 import resource
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import ROOT, write_rows
 
 from pfedmoap.data.federated import FederatedData
 from pfedmoap.evaluation import evaluate
@@ -86,11 +87,13 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--clients", default="10,100,1000,10000")
-    parser.add_argument("--csv", help="file that the table is also written to")
-    arguments = parser.parse_args()
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--clients", default="10,100,1000,10000", help="N, with commas between")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the CSV file")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)  # as in the processes that measure
     processes, rows = multiprocessing.get_context("spawn"), []
     for clients in map(int, arguments.clients.split(",")):
         results = processes.Queue()
@@ -102,11 +105,7 @@ def main() -> None:
             print("  ".join(f"{name:>12}" for name in rows[0]))
         print("  ".join(f"{value:12.3f}" if name.endswith(" s") else f"{value:12.0f}"
                         for name, value in rows[-1].items()), flush=True)
-    if arguments.csv:
-        with open(arguments.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(rows, arguments.out, "scale")  # an interrupted run has what it finished
 
 
 if __name__ == "__main__":

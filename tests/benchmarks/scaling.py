@@ -10,6 +10,7 @@ embedded set against the views, and a round of ten clients against the shots.
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -41,7 +42,8 @@ def workload(quantity: str, value: int, model: str, folder: str) -> Callable[[],
         case "clients in a cohort":
             return Step(random_clip(model), 26, clients=value)
         case "views V":
-            clip, imageset, fresh = random_clip(SMALL), catalog.load("patterns"), count()
+            imageset = replace(catalog.load("patterns"), augment=True)  # it has none, which a photograph's views have
+            clip, fresh = random_clip(SMALL), count()
             return lambda: image_features(
                 clip, imageset, "train", value, cache_dir=f"{folder}/{value}-{next(fresh)}", progress=False,
                 indices=np.arange(VIEWED_IMAGES))
