@@ -129,6 +129,22 @@ def test_paper_and_code_runs_and_writes_its_tables_and_figures(tmp_path):
     assert "label_pairing alone" in words and "As published" in words
 
 
+def test_what_prompts_tell_runs_and_writes_its_tables_and_figures(tmp_path):
+    executed = execute("04", tmp_path, jobs=1)
+    attacks = pd.read_csv(tmp_path / "results" / "privacy_attacks.csv")
+    assert attacks["mean"].between(0, 1).all() and set(attacks["protection"]) == {"none", "ε = 2"}
+    assert set(attacks["data"]) == {"patterns", "digits", "texshape"}
+    costs = pd.read_csv(tmp_path / "results" / "privacy_dp.csv")
+    assert costs[["accuracy_own", "accuracy_uploaded"]].stack().between(0, 100).all()
+    assert (costs["bound_one"] <= costs["bound_epsilon"] + 1e-4).all()
+    for name in ("membership", "classes", "words", "dp", "others"):
+        assert "| p_1" in (text := (tmp_path / "results" / f"privacy_{name}.md").read_text()) or "pFedMoAP" in text
+    assert_written(tmp_path / "figures", "privacy_classes", "privacy_roc", "privacy_epsilon")
+    words = "".join(output.get("data", {}).get("text/markdown", "") for cell in executed.cells
+                    for output in cell.get("outputs", []))
+    assert "over-fitted on purpose" in words and "by the noise that is added" in words
+
+
 def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):
     executed = execute("02", tmp_path, rounds=2)
     assert_written(tmp_path / "figures", "your_own_data_partition")
