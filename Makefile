@@ -14,7 +14,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test lab lab-check paper-check flower-check ray-check kill-check bench embedded-clip clean
+.PHONY: help install reproduce test lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,10 +38,16 @@ lab-check: $(INSTALLED) ## run the first notebooks in a real JupyterLab and brow
 paper-check: $(INSTALLED) ## run all tables and figures in profile paper on tiny data sets; PFEDMOAP_DEVICE=cuda for a GPU
 	$(BIN)/python -m pytest -m paper_profile -o tmp_path_retention_policy=failed tests/paper_profile $(ARGS)
 
-flower-check: $(INSTALLED) ## run federations of real processes on the loopback, with faults; installs Flower
-	@$(BIN)/python -c 'import flwr.serverapp' 2>/dev/null || \
+FLOWER = @$(BIN)/python -c 'import flwr.serverapp' 2>/dev/null || \
 	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[federated]'
+
+flower-check: $(INSTALLED) ## run federations of real processes: the same numbers as in one; installs Flower
+	$(FLOWER)
 	$(BIN)/python -m pytest -m flower tests/flower $(ARGS)
+
+flower-faults: $(INSTALLED) ## federations whose nodes and server are killed, late or hostile; installs Flower
+	$(FLOWER)
+	$(BIN)/python -m pytest -m flower_faults tests/flower $(ARGS)
 
 ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two workers, which are killed; installs Ray
 	@$(BIN)/python -c 'import ray' 2>/dev/null || \
