@@ -1,0 +1,159 @@
+"""The audits behind `04_what_prompts_tell`: which runs, and running those that are not there yet."""
+
+import json
+import math
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from pfedmoap import cores
+from pfedmoap.availability import first_reachable, reachable
+from pfedmoap.errors import refuse_unknown
+from pfedmoap.experiment import Experiment
+from pfedmoap.files import write_atomically
+from pfedmoap.leakage.audit import RECIPE, Audit, audit
+from pfedmoap.methods import Method, PFedMoAP, PromptFL
+from pfedmoap.paper import Grid
+from pfedmoap.paper.grid import Column, Row, build
+from pfedmoap.paper.settings import STAND_INS
+from pfedmoap.preparation import Place
+
+STUDY, CONTROL = "study", "control"
+SHADOWS = {"smoke": 4, "quick": 32, "paper": 32}
+_ALL = None, math.inf, 50.0, 25.0, 8.0, 2.0, 0.5  # Table 5 has 50 and 25
+BUDGETS = {"smoke": (None, 2.0), "quick": _ALL, "paper": _ALL}
+SETS, HARD_SET = ("Flowers102", "DTD"), "Caltech101"  # patterns, digits and texshape where data are embedded
+# Over-fitted on purpose: two images per class, many epochs, a learning rate five times too large, half of the clients
+# so that it takes no longer than the others. Attacks that find nothing here would be broken.
+OVER_FITTED: dict[str, dict[str, Any]] = {
+    "smoke": dict(shots=2, rounds=1, lr=0.01, local_epochs=3, participation=0.2),
+    "quick": dict(shots=2, rounds=1, lr=0.01, local_epochs=30, participation=0.5),
+    "paper": dict(shots=2, rounds=1, lr=0.01, local_epochs=30, participation=0.5),
+}
+OVER_FITTED_TITLE = "over-fitted on purpose"
+
+
+def protection(epsilon: float | None) -> str:
+    """Such as "none", "clipping only" or "ε = 50"."""
+    if epsilon is None:
+        return "none"
+    return "clipping only" if epsilon == math.inf else f"ε = {epsilon:g}"
+
+
+def grids(
+    profile: str = "quick", seeds: Sequence[int] | None = None, methods: Sequence[str] | None = None, **overrides: Any
+) -> dict[str, Grid]:
+    """"study": pFedMoAP and PromptFL under all privacy budgets on two sets; "control": over-fitted on purpose.
+
+    Args:
+        seeds: None: the profile's.
+        methods: of "pfedmoap" and "promptfl" those to keep; None: both.
+        overrides: settings of `Experiment` in place of the profile's.
+
+    Raises:
+        UserError: an unknown profile, method or setting.
+    """
+    both: tuple[Method, ...] = PFedMoAP(), PromptFL()
+    refuse_unknown(methods or (), [method.name for method in both], "method of this study")
+    refuse_unknown([profile], list(BUDGETS), "profile")
+    rows = [Row(f"{method.title} ({protection(budget)})", method, settings={"epsilon": budget})
+            for method in both for budget in BUDGETS[profile]]
+    column = lambda title: Column(title, STAND_INS[title][profile != "paper"])  # noqa: E731
+    kept = [method for method in both if not methods or method.name in methods]
+    over_fitted = Row(OVER_FITTED_TITLE, kept[0], control=True, settings=OVER_FITTED[profile])
+    return {STUDY: build(STUDY, profile, rows, [column(title) for title in SETS], seeds, methods, overrides),
+            CONTROL: build(CONTROL, profile, [over_fitted], [column(HARD_SET), *map(column, SETS)], seeds, None,
+                           overrides)}
+
+
+def here(wanted: Mapping[str, Grid], place: Place = Place()) -> dict[str, Grid]:
+    """The grids without the data sets that are not here; of the control the first that is.
+
+    Raises:
+        UserError: none is.
+    """
+    control, _ = first_reachable({CONTROL: wanted[CONTROL]}, place)
+    return {STUDY: reachable(wanted[STUDY], place).filled} | control
+
+
+def audit_all(
+    experiments: Iterable[Experiment],
+    place: Place = Place(),
+    *,
+    folder: str | Path,
+    shadows: int = 32,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> dict[Experiment, Audit]:
+    """Audits what the folder lacks, one process per core with one torch thread each; what is finished is kept.
+
+    Args:
+        folder: of the finished audits, one JSON file each.
+        jobs: processes; None: one per core, on a GPU one in all; 1: in this process.
+    """
+    experiments = list(dict.fromkeys(experiments))
+    paths = {item: Path(folder) / f"{item.label}-{shadows}-{RECIPE}.json" for item in experiments}
+    tasks = [(item, place, shadows, path) for item, path in paths.items() if _read(path) is None]
+    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(tasks), 1))
+    title = f"{len(tasks)} of {len(experiments)} audits, {jobs} process{'es' * (jobs > 1)} of one torch thread"
+    with tqdm(total=len(tasks), desc=title, unit="audit", disable=not progress) as bar:
+        if jobs == 1:
+            with _one_thread():
+                for task in tasks:
+                    _work(*task)
+                    bar.update()
+        else:
+            _in_processes(tasks, jobs, bar)
+    return {item: _read(path) for item, path in paths.items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_processes(tasks: Sequence[tuple], jobs: int, bar: tqdm) -> None:
+    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context(start), _start_worker)
+    try:
+        for future in as_completed([executor.submit(_work, *task) for task in tasks]):
+            future.result()
+            bar.update()
+    finally:  # after an error or Ctrl-C the audits in progress are finished, the others not begun
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@cores.one()
+def _work(experiment: Experiment, place: Place, shadows: int, path: Path) -> None:
+    write_atomically(path, json.dumps(audit(experiment, place, shadows)).encode())
+
+
+def _read(path: Path) -> Audit | None:
+    """A finished audit; a damaged file counts as none."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
