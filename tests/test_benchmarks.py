@@ -37,7 +37,7 @@ def test_the_training_step_is_the_plain_one_with_clients_in_turn(tmp_path):
     assert list(table["quantity"].unique()) == list(scaling.VALUES) and (table["seconds"] > 0).all()
     scale.main(["--clients", "10,20", *out])
     table = pd.read_csv(tmp_path / "scale.csv")
-    assert list(table["training"]) == [10, 20] and (table["peak MiB"] > table["before MiB"]).all()
+    assert list(table["training"]) == [10, 20] and (table["peak MiB"] >= table["before MiB"]).all()
     plot.main(["--results", str(tmp_path), "--figures", str(tmp_path)])
     assert (tmp_path / "speed.png").stat().st_size > 10_000
 

@@ -31,14 +31,24 @@ def arguments_of(description: str, **defaults: Any) -> argparse.ArgumentParser:
         description=description.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--repeats", type=int, default=defaults.get("repeats", 3), help="of every measurement")
     parser.add_argument("--threads", type=int, default=defaults.get("threads", cores.count()), help="of torch")
+    if "device" in defaults:
+        parser.add_argument("--device", default=defaults["device"], help="cpu, cuda, cuda:1, ...")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the CSV file")
     return parser
 
 
 def timed(action: Callable[[], Any]) -> Took:
+    wait_for_gpu()
     wall, processor = time.perf_counter(), time.process_time()
     action()
+    wait_for_gpu()
     return Took(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def wait_for_gpu() -> None:
+    """Until it has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def side_by_side(actions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Took]]:
@@ -61,7 +71,8 @@ def machine() -> dict[str, Any]:
     if info.is_file():
         models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = models[0] if models else cpu
-    return {"cpu": cpu, "cores": cores.count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_initialized() else {}
+    return gpu | {"cpu": cpu, "cores": cores.count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
             "load": round(os.getloadavg()[0], 1), "date": date.today().isoformat()}
 
 

@@ -23,7 +23,7 @@ class PlainStep:
     def __init__(self, clip: Clip, step: Step, pixels: torch.Tensor):
         self.clip, self.step, self.pixels = clip, step, pixels
         text = " ".join(["x"] * CONTEXT_TOKENS)
-        self.tokens = clip.tokenizer([f"{text} {name}." for name in step.names])  # (C, 77)
+        self.tokens = clip.tokenizer([f"{text} {name}." for name in step.names]).to(clip.device)  # (C, 77)
         self.embedded = clip.model.token_embedding(self.tokens)  # (C, 77, e)
 
     def __call__(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from workload import BATCH, CONTEXT_TOKENS, Step, random_clip
 
+from pfedmoap.clip import Clip
+
 
 def step_flops(step: Step) -> int:
     """Floating-point operations of the matrix products of one `Step`, forward and backward.
@@ -53,25 +55,26 @@ class BytesMoved(TorchDispatchMode):
         return result
 
 
-def products(tokens: int, width: int, dtype: torch.dtype) -> tuple[callable, int]:
+def products(tokens: int, width: int, clip: Clip) -> tuple[callable, int]:
     """Two matrix products of the step's shapes, and their operations."""
-    x, up, down = (torch.randn(shape).to(dtype) for shape in ((tokens, width), (4 * width, width), (width, 4 * width)))
+    shapes = (tokens, width), (4 * width, width), (width, 4 * width)
+    x, up, down = (torch.randn(shape).to(clip.device, clip.dtype) for shape in shapes)
     return lambda: x @ up.T @ down.T, 2 * 2 * 4 * tokens * width * width
 
 
-def square(size: int, dtype: torch.dtype) -> tuple[callable, int]:
-    a, b = torch.randn(2, size, size).to(dtype)
+def square(size: int, clip: Clip) -> tuple[callable, int]:
+    a, b = torch.randn(2, size, size).to(clip.device, clip.dtype)
     return lambda: a @ b, 2 * size**3
 
 
-def compare(model: str, precision: str, classes: int, clients: int, size: int, repeats: int) -> dict:
-    clip = random_clip(model, precision)
+def compare(model: str, precision: str, device: str, classes: int, clients: int, size: int, repeats: int) -> dict:
+    clip = random_clip(model, precision, device)
     step = Step(clip, classes, clients)
     with BytesMoved() as moved:
         step()
     tokens = clients * (1 + CONTEXT_TOKENS + len(step.context.text.encoder._layout.pack))
-    sides = {"step": (step, step_flops(step)), "alike": products(tokens, clip.token_width, clip.dtype),
-             "square": square(size, clip.dtype)}
+    sides = {"step": (step, step_flops(step)), "alike": products(tokens, clip.token_width, clip),
+             "square": square(size, clip)}
     for action, _ in sides.values():
         action()
     seconds = side_by_side({name: action for name, (action, _) in sides.items()}, repeats)
@@ -88,14 +91,15 @@ def compare(model: str, precision: str, classes: int, clients: int, size: int, r
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments_of(__doc__, repeats=7)
+    parser = arguments_of(__doc__, repeats=7, device="cpu")
     parser.add_argument("--model", default="RN50-quickgelu", help="open_clip's name of the CLIP")
     parser.add_argument("--classes", type=int, default=102, help="C")
     parser.add_argument("--clients", type=int, default=10, help="of the cohort that is measured beside a single client")
     parser.add_argument("--size", type=int, default=2048, help="of the square matrix product")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    report([compare(arguments.model, precision, arguments.classes, clients, arguments.size, arguments.repeats)
+    report([compare(arguments.model, precision, arguments.device, arguments.classes, clients, arguments.size,
+                    arguments.repeats)
             for clients in sorted({1, arguments.clients}) for precision in ("fp32", "bf16")], arguments.out, "roofline")
 
 

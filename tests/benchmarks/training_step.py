@@ -25,14 +25,17 @@ def relative_difference(ours: dict, plain: dict, part: str) -> float:
                  / sum(plain[name].square().sum() for name in names) ** 0.5)
 
 
-def compare(model: str, classes: int, cohorts: list[int], repeats: int, plain_clients: int) -> list[dict]:
+def compare(
+    model: str, device: str, classes: int, cohorts: list[int], repeats: int, plain_clients: int
+) -> list[dict]:
     """One row per number of clients and precision, all against the same runs of the plain side."""
-    clip, most = random_clip(model), max(cohorts)
+    clip, most = random_clip(model, device=device), max(cohorts)
     torch.manual_seed(0)
-    pixels = torch.randn(most, BATCH, 3, clip.image_size, clip.image_size)
+    pixels = torch.randn(most, BATCH, 3, clip.image_size, clip.image_size).to(device)
     images = torch.stack([clip.encode_images(own) for own in pixels])  # (clients, B, d)
-    steps = {(clients, precision): Step(random_clip(model, precision), classes, clients, images=images[:clients])
-             for clients in cohorts for precision in ("fp32", "bf16")}
+    clips = {precision: random_clip(model, precision, device) for precision in ("fp32", "bf16")}
+    steps = {(clients, precision): Step(clips[precision], classes, clients, images=images[:clients])
+             for clients in cohorts for precision in clips}
     results = {side: step() for side, step in steps.items()}  # warms up, too
     plain, expected = PlainStep(clip, Step(clip, classes, plain_clients), pixels[:plain_clients]), []
     seconds = side_by_side({"plain": lambda: expected.append(plain())} | steps, repeats)
@@ -55,7 +58,7 @@ def compare(model: str, classes: int, cohorts: list[int], repeats: int, plain_cl
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments_of(__doc__)
+    parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--model", default="RN50-quickgelu", help="open_clip's name of the CLIP")
     parser.add_argument("--classes", type=whole_numbers, default=[37, 47, 100, 101, 102], help="C, with commas between")
     parser.add_argument("--clients", type=whole_numbers, default=[1, 10], help="that train together")
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(arguments.threads)
     plain_clients, rows = max(arguments.clients) if arguments.plain_cohort else 1, []
     for classes in arguments.classes:
-        rows += compare(arguments.model, classes, arguments.clients, arguments.repeats, plain_clients)
+        rows += compare(arguments.model, arguments.device, classes, arguments.clients, arguments.repeats, plain_clients)
         write_rows(rows, arguments.out, "training_step")  # an interrupted run has what it finished
     report(rows, arguments.out, "training_step")
 

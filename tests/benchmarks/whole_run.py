@@ -22,14 +22,17 @@ MODELS = ("embedded_clip", "RN50-quickgelu", "ViT-B-16-quickgelu")
 FULL, SHORT = {"rounds": 10, "epochs": 5, "shots": 16}, {"rounds": 2, "epochs": 1, "shots": 2}
 
 
-def one_plain_step(model: str, classes: int) -> Took:
-    clip = random_clip(model)
-    plain = PlainStep(clip, Step(clip, classes), torch.randn(1, BATCH, 3, clip.image_size, clip.image_size))
+def one_plain_step(model: str, classes: int, device: str) -> Took:
+    clip = random_clip(model, device=device)
+    pixels = torch.randn(1, BATCH, 3, clip.image_size, clip.image_size).to(device)
+    plain = PlainStep(clip, Step(clip, classes), pixels)
     return timed(plain)
 
 
-def measure(model: str, precision: str, budget: dict, classes: int, clients: int, repeats: int, plain: Took) -> dict:
-    clip = random_clip(model, precision)
+def measure(
+    model: str, precision: str, device: str, budget: dict, classes: int, clients: int, repeats: int, plain: Took
+) -> dict:
+    clip = random_clip(model, precision, device)
     step = Step(clip, classes)
     step()
     alone = median([timed(step) for _ in range(repeats)])
@@ -48,7 +51,7 @@ def measure(model: str, precision: str, budget: dict, classes: int, clients: int
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments_of(__doc__)
+    parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--models", type=lambda text: text.split(","), default=",".join(MODELS), help="CLIPs")
     parser.add_argument("--full", action="store_true", help="the paper's rounds, epochs and shots for all models")
     parser.add_argument("--classes", type=int, default=102, help="C")
@@ -61,10 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     for model in arguments.models:
         budget = dict(FULL if arguments.full or model == MODELS[0] else SHORT)
         budget |= {name: value for name in FULL if (value := getattr(arguments, name))}
-        plain = one_plain_step(model, arguments.classes)
+        plain = one_plain_step(model, arguments.classes, arguments.device)
         for precision in ("fp32", "bf16"):
             rows.append(measure(
-                model, precision, budget, arguments.classes, arguments.clients, arguments.repeats, plain))
+                model, precision, arguments.device, budget, arguments.classes, arguments.clients, arguments.repeats,
+                plain))
             write_rows(rows, arguments.out, "whole_run")  # an interrupted run has what it finished
     report(rows, arguments.out, "whole_run")
 

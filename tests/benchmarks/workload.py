@@ -36,13 +36,13 @@ BATCH, CONTEXT_TOKENS, SEED = 16, 16, 1
 
 
 @lru_cache
-def random_clip(model: str, precision: str = "fp32") -> Clip:
+def random_clip(model: str, precision: str = "fp32", device: str = "cpu") -> Clip:
     """A CLIP of a known architecture at seeded random weights."""
     logging.disable(logging.WARNING)  # open_clip's, that the weights are random
     torch.manual_seed(SEED)
     network = open_clip.create_model(model, pretrained_text=False).eval().requires_grad_(False)
     logging.disable(logging.NOTSET)
-    return Clip(model, "random", network.to(DTYPES[precision]), torch.device("cpu"), DTYPES[precision])
+    return Clip(model, "random", network.to(device, DTYPES[precision]), torch.device(device), DTYPES[precision])
 
 
 def class_names(count: int) -> list[str]:
@@ -76,6 +76,9 @@ class Step:
         self.start = {name: torch.stack([model[name] for model in models]) for name in models[0]}
         self.fixed = {"experts": torch.stack(lent), "present": torch.ones(clients, experts, dtype=torch.bool)}
         self.labels, self.images = torch.stack(labels), torch.stack(features) if images is None else images
+        for own in (self.start, self.fixed):
+            own |= {name: tensor.to(clip.device) for name, tensor in own.items()}
+        self.labels, self.images = self.labels.to(clip.device), self.images.to(clip.device)
 
     def _client(self, client: int, clip: Clip) -> tuple[dict[str, torch.Tensor], torch.Tensor, ...]:
         """A client's start, experts (K, C, g), labels (B,) and image features (B, d), whatever the cohort."""
@@ -106,4 +109,5 @@ def random_federation(clip: Clip, classes: int, clients: int, shots: int, tests:
 
     train, train_labels, train_rows = draw(shots)
     test, test_labels, test_rows = draw(tests)
-    return FederatedData(train[None], train_labels, test, test_labels, train_rows, test_rows)
+    on_device = [tensor.to(clip.device) for tensor in (train[None], train_labels, test, test_labels)]
+    return FederatedData(*on_device, train_rows, test_rows)

@@ -1,0 +1,74 @@
+"""What a GPU needs: no wait for results inside an update; on one, the CPU's losses, and bf16's accuracy."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_data
+from test_client import MOAP, RECIPE, update
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pfedmoap.methods import FedAMP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL
+from pfedmoap.paper import experiment
+from pfedmoap.preparation import Place, prepare
+
+WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations whose result the host has to know before it goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), settings=None):
+        if function._schema.name in WAITS:
+            self.counts[function._schema.name] += 1
+        return function(*arguments, **(settings or {}))
+
+
+def waits(context, method, epochs):
+    with Waits() as waits:
+        update(context, make_data(), [0, 1, 2, 3], method, replace(RECIPE, epochs=epochs))
+    return waits.counts.total()
+
+
+@pytest.mark.parametrize("method", [MOAP, PromptFL(), FedProx()], ids=lambda method: method.name)
+def test_the_host_waits_no_more_often_in_nine_epochs_than_in_one(context, method):
+    assert waits(context, method, 9) == waits(context, method, 1)
+
+
+def test_a_wait_is_noticed(context):
+    class Waiting(PromptFL):
+        def loss(self, *arguments):
+            loss = super().loss(*arguments)
+            return loss if float(loss.detach().sum()) < 1e9 else 2 * loss
+
+    assert waits(context, Waiting(), 9) > waits(context, Waiting(), 1)
+
+
+def rounds(method, device, dataset="patterns", **settings):
+    run = experiment(dataset, method, "smoke", **{"rounds": 2, "shots": 8} | settings)
+    return list(prepare(run, Place(device=device)).federation.rounds())
+
+
+@needs_gpu
+@pytest.mark.parametrize("method", [PFedMoAP(), PromptFL(), FedPer(), FedPGP(), FedAMP(), FedProx(), PFedPrompt()],
+                         ids=lambda method: method.name)  # fmt: skip
+def test_losses_on_a_gpu_are_those_of_the_cpu(method):
+    for ours, expected in zip(rounds(method, "cuda"), rounds(method, "cpu"), strict=True):
+        assert list(ours.losses) == list(expected.losses)
+        np.testing.assert_allclose(list(ours.losses.values()), list(expected.losses.values()), rtol=1e-3)
+
+
+@needs_gpu
+def test_bf16_on_a_gpu_keeps_the_accuracy():
+    def mean(precision):
+        return np.mean([rounds(PFedMoAP(), "cuda", seed=seed, rounds=4, shots=16, precision=precision)[-1].accuracy
+                        for seed in (1, 2, 3)])
+
+    assert abs(mean("bf16") - mean("fp32")) <= 0.003
