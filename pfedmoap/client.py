@@ -5,13 +5,15 @@ clients of each one's own, so that each client's gradient is its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pfedmoap import graphs
 from pfedmoap.methods.base import Context, Method
 from pfedmoap.privacy import clip_gradients
 from pfedmoap.randomness import generator
@@ -148,22 +150,36 @@ def local_update(
     fresh = momentum is None
     momentum = {name: (torch.zeros_like(start[name]) if fresh else momentum[name].clone()) for name in start}
     losses = torch.zeros(len(batches.steps), device=device)  # (clients,)
-    for step in range(max(batches.steps)):
-        active = sum(steps > step for steps in batches.steps)
+    number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step, known to a GPU that repeats it by itself
+
+    def step(active: int) -> None:
         leaves = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
         model = {name: leaf.float() for name, leaf in leaves.items()}
-        rows = images[:active, step]  # (active, B)
+        rows, view = (own[:active].index_select(1, number) for own in (images, views))  # (active, 1, B), (active, 1)
         loss = method.loss(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
-            features[views[:active, step, None], rows], labels[rows], present[:active], context)  # (active,)
+            features[view, rows[:, 0]], labels[rows[:, 0]], present[:active], context)  # (active,)
         gradients = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
         losses[:active] += loss.detach()
         if recipe.clip is not None:
             gradients = clip_gradients(gradients, set(method.upload(model)), recipe.clip)
         for name, gradient in gradients.items():
-            rate = rates[:active, step] * method.learning_rate(name, recipe.lr)
+            rate = rates[:active].index_select(1, number).squeeze(1) * method.learning_rate(name, recipe.lr)
             _sgd_step(tensors[name][:active], momentum[name][:active], gradient, rate, recipe)
+        number.add_(1)
+
+    state = [*tensors.values(), *momentum.values(), losses, number]
+    for active, times in _stretches(batches.steps):
+        graphs.repeat(partial(step, active), times, state, graphs.capture_for(device))
     return Trained(tensors, momentum, losses / torch.tensor(batches.steps, device=device))
+
+
+def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """How many clients train, and for how many steps: (3, 2, 2) -> (3, 2), (1, 1)."""
+    done = 0
+    for until in sorted(set(steps)):
+        yield sum(own >= until for own in steps), until - done
+        done = until
 
 
 def _sgd_step(tensor: Tensor, buffer: Tensor, gradient: Tensor, rate: Tensor, recipe: Recipe) -> None:

@@ -10,6 +10,7 @@ from conftest import make_data
 from test_client import MOAP, RECIPE, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pfedmoap import graphs
 from pfedmoap.methods import FedAMP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL
 from pfedmoap.paper import experiment
 from pfedmoap.preparation import Place, prepare
@@ -63,6 +64,19 @@ def test_losses_on_a_gpu_are_those_of_the_cpu(method):
     for ours, expected in zip(rounds(method, "cuda"), rounds(method, "cpu"), strict=True):
         assert list(ours.losses) == list(expected.losses)
         np.testing.assert_allclose(list(ours.losses.values()), list(expected.losses.values()), rtol=1e-3)
+
+
+@needs_gpu
+def test_a_gpu_replays_the_steps_of_the_main_method(monkeypatch):
+    replayed, captured = [], graphs._captured
+
+    def counted(step):
+        replay = captured(step)
+        return lambda: [replay(), replayed.append(step)]
+
+    monkeypatch.setattr(graphs, "_captured", counted)
+    rounds(PFedMoAP(), "cuda", local_epochs=10)
+    assert len(replayed) > 2 * graphs.PAYS  # one replay is the check; if it fails there is no other
 
 
 @needs_gpu

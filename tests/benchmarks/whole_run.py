@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--models", type=lambda text: text.split(","), default=",".join(MODELS), help="CLIPs")
     parser.add_argument("--full", action="store_true", help="the paper's rounds, epochs and shots for all models")
+    parser.add_argument("--precisions", type=lambda text: text.split(","), default="fp32,bf16", help="of frozen towers")
     parser.add_argument("--classes", type=int, default=102, help="C")
     parser.add_argument("--clients", type=int, default=10, help="N, all of whom train in every round")
     for name in FULL:
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         budget = dict(FULL if arguments.full or model == MODELS[0] else SHORT)
         budget |= {name: value for name in FULL if (value := getattr(arguments, name))}
         plain = one_plain_step(model, arguments.classes, arguments.device)
-        for precision in ("fp32", "bf16"):
+        for precision in arguments.precisions:
             rows.append(measure(
                 model, precision, arguments.device, budget, arguments.classes, arguments.clients, arguments.repeats,
                 plain))
