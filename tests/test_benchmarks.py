@@ -12,12 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import memory  # noqa: E402
 import plot  # noqa: E402
+import projection  # noqa: E402
 import roofline  # noqa: E402
 import scale  # noqa: E402
 import scaling  # noqa: E402
 import training_step  # noqa: E402
 import whole_run  # noqa: E402
 from workload import Step, random_clip  # noqa: E402
+
+from pfedmoap.paper.tables import GRIDS  # noqa: E402
 
 TINY = ["--repeats", "1", "--threads", "1", "--classes", "5"]
 MODEL = ["--model", "embedded_clip"]
@@ -79,7 +82,34 @@ def test_the_operations_of_a_step_are_those_that_pytorch_counts(classes, clients
     assert roofline.step_flops(step) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("script", [memory, plot, roofline, scale, scaling, training_step, whole_run])
+class HourlyCosts:
+    """A step takes an hour; what is encoded takes nothing."""
+
+    def step(self, model, classes, cohort):
+        return 3600.0
+
+    def prompt(self, model, classes):
+        return 0.0
+
+    def image(self, model):
+        return 0.0
+
+
+def test_the_projection_counts_every_run_once():
+    grids = {name: grid("paper") for name, grid in GRIDS.items()}
+    runs = {run.key: run for grid in grids.values() for cell in grid.cells.values() for run in cell}
+    flowers = next(run for run in runs.values() if run.dataset == "flowers102" and run.shots == 16)
+    assert projection.local_steps(flowers) == 5 * 10  # 163 images of 10.2 classes, batches of 16
+    cifar = next(run for run in runs.values() if run.dataset == "cifar10" and run.rounds == 120)
+    assert projection.local_steps(cifar) == 5 * (500 // cifar.batch_size)
+    rows = projection.project(HourlyCosts())
+    assert [row["grid"] for row in rows] == [*GRIDS, "all"]
+    steps = sum(run.rounds * projection.local_steps(run) for run in runs.values() if projection.trains(run))
+    assert rows[-1]["runs"] == len(runs) and rows[-1]["cohort_steps"] == steps
+    assert rows[-1]["hours"] == rows[-1]["train_h"] == pytest.approx(steps)
+
+
+@pytest.mark.parametrize("script", [memory, plot, projection, roofline, scale, scaling, training_step, whole_run])
 def test_help(script, capsys):
     with pytest.raises(SystemExit) as exit:
         script.main(["--help"])

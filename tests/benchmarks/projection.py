@@ -1,0 +1,111 @@
+"""How long all runs of tables 1 to 8 and figures 3 and 4 would take in the profile `paper` here: an estimate.
+
+No run is made. Measured are, at random weights: one training step of a cohort, the encoding of one pool prompt, and
+of one image, for every backbone, number of classes and cohort that the grids have. Multiplied are: rounds x local steps
+of a cohort (every run that trains as if it were pFedMoAP's), rounds x prompts of all clients (tests), and views x
+training images plus test images (features, once per set and seed). Runs that several grids share count once.
+
+Numbers of images: CoOp's splits, CIFAR's; of DomainNet's ten classes 10/345 of its 586,575 images, of Office-Caltech10
+its 2,533, both with 70 % for training, which is an assumption. Clients are taken to be of equal size.
+
+    python tests/benchmarks/projection.py [--device cuda] [--precision bf16] [--repeats 3]
+"""
+
+from collections import Counter, defaultdict
+from functools import cache
+
+import torch
+from measuring import arguments_of, median, report, timed
+from workload import BATCH, Step, make_context, random_clip
+
+from pfedmoap.experiment import Experiment
+from pfedmoap.paper.tables import GRIDS
+
+# Classes, training images (None: shots x classes), test images.
+SETS = {"flowers102": (102, None, 2463), "oxford_pets": (37, None, 3669), "food101": (101, None, 30300),
+        "caltech101": (100, None, 2465), "dtd": (47, None, 1692), "cifar10": (10, 50000, 10000),
+        "cifar100": (100, 50000, 10000), "domainnet": (10, 11901, 5101),
+        "office_caltech10": (10, 1773, 760)}  # fmt: skip
+
+
+class Costs:
+    """Seconds of the parts of a run, each measured once."""
+
+    def __init__(self, device: str, precision: str, repeats: int):
+        self.device, self.precision, self.repeats = device, precision, repeats
+
+    @cache  # noqa: B019
+    def step(self, model: str, classes: int, cohort: int) -> float:
+        return self._seconds(Step(self._clip(model), classes, cohort))
+
+    @cache  # noqa: B019
+    def prompt(self, model: str, classes: int) -> float:
+        context = make_context(self._clip(model), classes)
+        prompts = context.initial_prompt.to(self.device)[None]
+        with torch.no_grad():
+            return self._seconds(lambda: context.text.encoder(prompts))
+
+    @cache  # noqa: B019
+    def image(self, model: str) -> float:
+        clip = self._clip(model)
+        pixels = torch.randn(BATCH, 3, clip.image_size, clip.image_size).to(clip.device)
+        return self._seconds(lambda: clip.encode_images(pixels)) / BATCH
+
+    def _clip(self, model: str):
+        return random_clip(model, self.precision, self.device)
+
+    def _seconds(self, action) -> float:
+        action()
+        return median([timed(action) for _ in range(self.repeats)]).wall
+
+
+def training_images(run: Experiment) -> int:
+    classes, images, _ = SETS[run.dataset]
+    return images or run.shots * classes
+
+
+def local_steps(run: Experiment) -> int:
+    """Of one client in one round."""
+    return run.local_epochs * max(1, training_images(run) // run.clients // run.batch_size)
+
+
+def trains(run: Experiment) -> bool:
+    return not run.method.name.startswith("zero_shot")
+
+
+def project(costs: Costs) -> list[dict]:
+    """One row per grid, with the runs that no grid above it has, and their sum."""
+    seen, featured, rows = set(), set(), []
+    for name, grid in GRIDS.items():
+        runs = {run.key: run for cell in grid("paper").cells.values() for run in cell}
+        seconds, counts = defaultdict(float), Counter()
+        for run in (run for key, run in runs.items() if key not in seen):
+            classes, _, tests = SETS[run.dataset]
+            cohort = max(1, round(run.participation * run.clients))
+            counts["runs"] += 1
+            if trains(run):
+                counts["steps"] += run.rounds * local_steps(run)
+                seconds["train"] += run.rounds * local_steps(run) * costs.step(run.model, classes, cohort)
+                seconds["test"] += run.rounds * run.clients * costs.prompt(run.model, classes)
+            if (source := (run.dataset, run.seed, run.model)) not in featured:
+                images = training_images(run) * max(run.views, 1) + tests
+                counts["images"] += images
+                seconds["features"] += images * costs.image(run.model)
+                featured.add(source)
+        seen |= runs.keys()
+        rows.append({"grid": name, "runs": counts["runs"], "cohort_steps": counts["steps"], "images": counts["images"],
+                     **{f"{part}_h": seconds[part] / 3600 for part in ("train", "test", "features")}})
+        rows[-1]["hours"] = sum(seconds.values()) / 3600
+    return [*rows, {"grid": "all"} | {part: sum(row[part] for row in rows) for part in list(rows[0])[1:]}]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = arguments_of(__doc__, device="cpu")
+    parser.add_argument("--precision", default="fp32", help="of the frozen towers: fp32 or bf16")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    report(project(Costs(arguments.device, arguments.precision, arguments.repeats)), arguments.out, "projection")
+
+
+if __name__ == "__main__":
+    main()
