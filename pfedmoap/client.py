@@ -169,8 +169,9 @@ def local_update(
         number.add_(1)
 
     state = [*tensors.values(), *momentum.values(), losses, number]
+    capture = None if method.waits else graphs.capture_for(device)
     for active, times in _stretches(batches.steps):
-        graphs.repeat(partial(step, active), times, state, graphs.capture_for(device))
+        graphs.repeat(partial(step, active), times, state, capture)
     return Trained(tensors, momentum, losses / torch.tensor(batches.steps, device=device))
 
 

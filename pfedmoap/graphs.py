@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,52 +12,79 @@ Capture = Callable[[Step], Step]
 
 WARM_UP = 2  # steps before a capture, which initialise what must not be initialised during one
 PAYS = 12  # a capture and its check cost a few steps
-TOLERANCE = 1e-4
+TOLERANCE = 1e-2  # of the way that a step goes, between the step itself and its replay
+ROUNDING = 1e-6
 
 log = logging.getLogger(__name__)
+_failed: set[Capture] = set()  # not tried again in this process: each failure costs memory and time
 
 
 def repeat(step: Step, times: int, state: Sequence[Tensor], capture: Capture | None) -> None:
     """Takes a step so many times.
 
-    A captured step is believed only after it has once done what the step itself does. A step that cannot be captured,
-    since it waits for its own results or lacks memory, is launched every time; nothing is said about it.
+    A captured step is believed only after it has once done what the step itself does. Where a step cannot be captured,
+    for want of memory, say, it is launched every time; nothing is said about it.
 
     Args:
         step: reads and writes tensors that stay where they are, and knows from them which step it is.
         state: all tensors that it changes.
         capture: makes the step one that is replayed (`capture_for`); None: it is launched every time.
     """
-    if capture is None or times < PAYS:
-        return _take(step, times)
-    _take(step, WARM_UP)
+    replay, done = None, 0
+    if capture is not None and capture not in _failed and times >= PAYS:
+        _take(step, WARM_UP)
+        replay, done = _checked(step, state, capture), WARM_UP
+        if replay is None:
+            _failed.add(capture)
+    _take(replay or step, times - done)
+
+
+def _checked(step: Step, state: Sequence[Tensor], capture: Capture) -> Step | None:
+    """The captured step if it does what the step does; the state is as it was before."""
+    before = [tensor.clone() for tensor in state]
+    replay = None
     try:
         replay = capture(step)
-    except RuntimeError as error:
-        log.debug("a step that cannot be captured is launched every time: %s", error)
-        return _take(step, times - WARM_UP)
-    before = [tensor.clone() for tensor in state]
-    step()
-    after = [tensor.clone() for tensor in state]
+        step()
+        after = [tensor.clone() for tensor in state]
+        _restore(state, before)
+        replay()
+        if not all(map(_same_way, before, after, state)):
+            replay = None
+            log.debug("a captured step does something else: steps are launched one by one")
+    except RuntimeError as error:  # out of memory is one, too
+        replay = None
+        log.debug("steps are launched one by one: %s", error)
     _restore(state, before)
-    replay()
-    if not all(torch.allclose(own, other, TOLERANCE, TOLERANCE) for own, other in zip(state, after, strict=True)):
-        log.debug("a captured step that does something else is launched every time")
-        replay = step
-        _restore(state, after)
-    _take(replay, times - WARM_UP - 1)
+    return replay
 
 
+def _same_way(before: Tensor, after: Tensor, replayed: Tensor) -> bool:
+    """Whether both steps went the same way, however short it is beside the tensor."""
+    way, apart = (after - before).double().norm(), (replayed - after).double().norm()
+    return bool(apart <= TOLERANCE * way + ROUNDING * after.double().norm())
+
+
+@cache
 def capture_for(device: torch.device) -> Capture | None:
     """How steps are captured on a device; None where they are not."""
-    return _captured if device.type == "cuda" else None
+    if device.type != "cuda":
+        return None
 
+    def capture(step: Step) -> Step:
+        graph = torch.cuda.CUDAGraph()
+        # The inner stream is the current one again even if the capture fails on its way out.
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            with torch.cuda.graph(graph):  # records the step's kernels without running them
+                step()
 
-def _captured(step: Step) -> Step:
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):  # records the step's kernels without running them
-        step()
-    return graph.replay
+        def replay() -> None:
+            with torch.cuda.device(device):
+                graph.replay()
+
+        return replay
+
+    return capture
 
 
 def _take(step: Step, times: int) -> None:

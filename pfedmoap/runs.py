@@ -86,6 +86,8 @@ def run_all(
     experiments = list(dict.fromkeys(experiments))
     refuse_other_images(experiments, place, store)
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
+    for finished in set(experiments) - set(missing):
+        store.tidy(finished)
     jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(missing), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook

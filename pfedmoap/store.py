@@ -7,7 +7,7 @@ new one. A lock per run lets any number of processes work on one folder without 
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +46,11 @@ class Store:
         return self.folder / f"{experiment.label}.json"
 
     def get(self, experiment: Experiment) -> Record | None:
-        """The experiment's record, or None if it has not been run (a damaged file counts as not run).
-
-        A checkpoint that a kill has left beside the record is removed.
-        """
+        """The experiment's record, or None if it has not been run (a damaged file counts as not run)."""
         try:
-            record = json.loads(self.path(experiment).read_text())
+            return json.loads(self.path(experiment).read_text())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        with suppress(OSError):  # one may look into a folder that one cannot write to
-            self._checkpoint_path(experiment).unlink()
-        return record
 
     def put(self, experiment: Experiment, record: Record) -> None:
         """Stores a finished run and drops its checkpoint."""
@@ -76,7 +70,7 @@ class Store:
     def claim(self, experiment: Experiment, wait: bool = False) -> Iterator[bool]:
         """Holds the run for this process; yields False if another process has it (a killed process has nothing).
 
-        What a killed process had begun to write of it is removed.
+        What a killed process has left of it is removed: what it had begun to write, a checkpoint beside the record.
         """
         lock = FileLock(self.folder / f"{experiment.label}.lock")
         try:
@@ -87,9 +81,17 @@ class Store:
         try:
             for unfinished in self.folder.glob(f".{experiment.label}.*.part"):
                 unfinished.unlink(missing_ok=True)
+            if self.get(experiment) is not None:
+                self._checkpoint_path(experiment).unlink(missing_ok=True)
             yield True
         finally:
             lock.release()
+
+    def tidy(self, experiment: Experiment) -> None:
+        """Removes what a kill has left of a finished run, unless another process is at it."""
+        if self._checkpoint_path(experiment).exists():
+            with self.claim(experiment):
+                pass
 
     def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
@@ -101,11 +103,11 @@ class Store:
     def load_checkpoint(self, experiment: Experiment) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `save_checkpoint` stored, or None."""
         path = self._checkpoint_path(experiment)
-        if not path.is_file():
-            return None
         try:
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+        except FileNotFoundError:
+            return None
         except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise UserError(f"The checkpoint {path} cannot be read ({error}): delete it to start again.") from error
 

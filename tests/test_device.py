@@ -11,11 +11,12 @@ from test_client import MOAP, RECIPE, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pfedmoap import graphs
-from pfedmoap.methods import FedAMP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL
+from pfedmoap.methods import FedAMP, FedOTP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL
 from pfedmoap.paper import experiment
 from pfedmoap.preparation import Place, prepare
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
+INDEXED = {"aten::index", "aten::index_put", "aten::index_put_"}  # they wait if a mask chooses
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
@@ -27,8 +28,10 @@ class Waits(TorchDispatchMode):
         self.counts = Counter()
 
     def __torch_dispatch__(self, function, types, arguments=(), settings=None):
-        if function._schema.name in WAITS:
-            self.counts[function._schema.name] += 1
+        name, by = function._schema.name, arguments[1] if len(arguments) > 1 else ()
+        masked = name in INDEXED and any(own is not None and own.dtype == torch.bool for own in by)
+        if name in WAITS or masked:
+            self.counts[name] += 1
         return function(*arguments, **(settings or {}))
 
 
@@ -43,23 +46,26 @@ def test_the_host_waits_no_more_often_in_nine_epochs_than_in_one(context, method
     assert waits(context, method, 9) == waits(context, method, 1)
 
 
-def test_a_wait_is_noticed(context):
+@pytest.mark.parametrize("wait", [lambda loss: float(loss.sum()), lambda loss: loss[loss > 0]])
+def test_a_wait_is_noticed(context, wait):
     class Waiting(PromptFL):
         def loss(self, *arguments):
             loss = super().loss(*arguments)
-            return loss if float(loss.detach().sum()) < 1e9 else 2 * loss
+            wait(loss.detach())
+            return loss
 
     assert waits(context, Waiting(), 9) > waits(context, Waiting(), 1)
 
 
 def rounds(method, device, dataset="patterns", **settings):
-    run = experiment(dataset, method, "smoke", **{"rounds": 2, "shots": 8} | settings)
+    run = experiment(dataset, method, "smoke", **{"rounds": 2, "shots": 8, "local_epochs": 10} | settings)
     return list(prepare(run, Place(device=device)).federation.rounds())
 
 
 @needs_gpu
-@pytest.mark.parametrize("method", [PFedMoAP(), PromptFL(), FedPer(), FedPGP(), FedAMP(), FedProx(), PFedPrompt()],
-                         ids=lambda method: method.name)  # fmt: skip
+@pytest.mark.parametrize("method", [
+    FedOTP(), PFedMoAP(), PromptFL(), FedPer(), FedPGP(), FedAMP(), FedProx(), PFedPrompt(),
+], ids=lambda method: method.name)
 def test_losses_on_a_gpu_are_those_of_the_cpu(method):
     for ours, expected in zip(rounds(method, "cuda"), rounds(method, "cpu"), strict=True):
         assert list(ours.losses) == list(expected.losses)
@@ -68,14 +74,14 @@ def test_losses_on_a_gpu_are_those_of_the_cpu(method):
 
 @needs_gpu
 def test_a_gpu_replays_the_steps_of_the_main_method(monkeypatch):
-    replayed, captured = [], graphs._captured
+    replayed, capture_for = [], graphs.capture_for
 
     def counted(step):
-        replay = captured(step)
+        replay = capture_for(torch.device("cuda"))(step)
         return lambda: [replay(), replayed.append(step)]
 
-    monkeypatch.setattr(graphs, "_captured", counted)
-    rounds(PFedMoAP(), "cuda", local_epochs=10)
+    monkeypatch.setattr(graphs, "capture_for", lambda device: counted)
+    rounds(PFedMoAP(), "cuda")
     assert len(replayed) > 2 * graphs.PAYS  # one replay is the check; if it fails there is no other
 
 

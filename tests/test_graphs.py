@@ -9,6 +9,7 @@ from test_client import MOAP, RECIPE, update
 
 from pfedmoap import graphs
 from pfedmoap.client import _stretches
+from pfedmoap.methods import FedOTP, PFedMoAP
 
 
 class Counting:
@@ -17,9 +18,14 @@ class Counting:
     def __init__(self):
         self.x, self.number = torch.ones(3), torch.zeros(1)
         self.launched = self.replayed = 0
+        self.short = False
 
     def step(self):
         self.launched += 1
+        if self.short:
+            self.short = False
+            self.x.zero_()  # half done
+            raise torch.OutOfMemoryError("CUDA out of memory")
         self._do(2.0)
 
     def _do(self, factor):
@@ -41,19 +47,54 @@ class Counting:
     def impossible(self, step):
         raise RuntimeError("operation not permitted when stream is capturing")
 
+    def out_of_memory(self, step):
+        self.short = True
+        return self.step
+
 
 @pytest.mark.parametrize("times", [0, 1, graphs.PAYS - 1, graphs.PAYS, 30])
-@pytest.mark.parametrize("capture", [None, "faithful", "wrong", "impossible"])
+@pytest.mark.parametrize("capture", [None, "faithful", "wrong", "impossible", "out of memory"])
 def test_every_way_takes_the_same_steps(times, capture):
     plain, ours = Counting(), Counting()
     for _ in range(times):
         plain.step()
-    graphs.repeat(ours.step, times, [ours.x, ours.number], capture and getattr(ours, capture))
+    graphs.repeat(ours.step, times, [ours.x, ours.number], capture and getattr(ours, capture.replace(" ", "_")))
     torch.testing.assert_close((ours.x, ours.number), (plain.x, plain.number), rtol=0, atol=0)
-    captured = capture in ("faithful", "wrong") and times >= graphs.PAYS
-    launched = {"faithful": graphs.WARM_UP + 1}.get(capture if captured else None, times)
-    assert ours.launched == launched
-    assert ours.replayed == (times - graphs.WARM_UP if captured and capture == "faithful" else int(captured))
+    if capture is None or times < graphs.PAYS:
+        assert (ours.launched, ours.replayed) == (times, 0)
+    else:  # a check takes a step of each kind, and takes them back
+        assert (ours.launched, ours.replayed) == {
+            "faithful": (graphs.WARM_UP + 1, times - graphs.WARM_UP + 1), "wrong": (times + 1, 1),
+            "impossible": (times, 0), "out of memory": (times + 1, 0)}[capture]
+
+
+def test_what_failed_once_is_not_tried_again():
+    ours = Counting()
+    for _ in range(2):
+        graphs.repeat(ours.step, 20, [ours.x, ours.number], ours.wrong)
+    assert (ours.launched, ours.replayed) == (41, 1)
+
+
+def test_a_replay_that_leaves_out_a_short_way_is_not_believed():
+    """Beside a tensor of ones a step of 1e-5 is nothing, but a replay has to take it."""
+    x, number = torch.ones(100), torch.zeros(1)
+
+    def step():
+        x.add_(1e-5)
+        number.add_(1)
+
+    graphs.repeat(step, 20, [x, number], lambda step: lambda: number.add_(1))
+    assert number == 20 and torch.allclose(x, torch.tensor(1 + 20e-5), rtol=1e-6)
+
+
+def test_methods_that_wait_for_their_results_are_not_captured(context, monkeypatch):
+    class Waiting(PFedMoAP):
+        waits = True
+
+    monkeypatch.setattr(graphs, "capture_for", lambda device: pytest.fail("captured"))
+    recipe = replace(RECIPE, epochs=15)
+    update(context, make_data(), [0, 1, 2, 3], Waiting(d_gating=16, heads=4, experts=2), recipe)
+    assert FedOTP.waits
 
 
 def test_a_local_update_is_the_same_if_its_steps_are_replayed(context, monkeypatch):

@@ -29,6 +29,7 @@ class FedOTP(Method):
     name: ClassVar[str] = "fedotp"
     title: ClassVar[str] = "FedOTP"
     spatial: ClassVar[bool] = True
+    waits: ClassVar[bool] = True  # until the last transport problem has converged
     mass: float = 0.8
     regularisation: float = 0.1
     iterations: int = 100

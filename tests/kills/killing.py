@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -18,15 +19,21 @@ PROCESSES.set_forkserver_preload(["pfedmoap.runs", "open_clip"])
 WRITES = os.O_WRONLY | os.O_RDWR
 
 
-def kill_until_done(work: Callable, *arguments, seconds: float, moments: random.Random,
+def kill_until_done(work: Callable, folder: str, *arguments, seconds: float, moments: random.Random,
                     after_kill: Callable[[], None] = lambda: None) -> int:  # fmt: skip
-    """Starts the work again and again and kills it, with all that it started, at a moment of its first so many seconds.
+    """Starts the work in a folder again and again and kills it, with all that it started.
+
+    A third of the kills come at a moment of its first so many seconds, the others of the first so many after it has
+    begun to write, so that it makes progress however slow the machine is.
 
     Returns:
         The number of kills until it ended by itself.
     """
     for kills in itertools.count():
-        process = start(work, *arguments)
+        before = content(folder)
+        process = start(work, folder, *arguments)
+        if moments.random() < 2 / 3:
+            wait_for_change(process, folder, before)
         process.join(moments.uniform(0, seconds))
         if process.exitcode is not None:
             assert process.exitcode == 0
@@ -36,18 +43,36 @@ def kill_until_done(work: Callable, *arguments, seconds: float, moments: random.
         after_kill()
 
 
+def content(folder: str) -> set[tuple[str, int, int]]:
+    """The files of a folder, locks apart, with time and size."""
+    found = set()
+    for path in Path(folder).rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.suffix != ".lock":
+                found.add((str(path), path.stat().st_mtime_ns, path.stat().st_size))
+    return found
+
+
+def wait_for_change(process, folder: str, before: set) -> None:
+    while process.exitcode is None and content(folder) == before:
+        time.sleep(0.005)
+
+
 def start(work: Callable, *arguments):
     """A process that has imported everything, in a group of its own."""
     ours, theirs = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=_work, args=(theirs, work, *arguments))
     process.start()
+    theirs.close()  # so that its death is an error here
     assert ours.recv() == "ready"
     return process
 
 
-def finish(work: Callable, *arguments) -> float:
-    """Has the work done without a kill; the seconds that it took, after the imports."""
-    process, started = start(work, *arguments), time.perf_counter()
+def finish(work: Callable, folder: str, *arguments) -> float:
+    """Has the work done without a kill; the seconds from its first write to its end."""
+    before, process = content(folder), start(work, folder, *arguments)
+    wait_for_change(process, folder, before)
+    started = time.perf_counter()
     process.join()
     assert process.exitcode == 0
     return time.perf_counter() - started

@@ -22,13 +22,13 @@ VIEWS, IMAGES = 2, 320
 
 
 def small(method=PFedMoAP(), **settings):
-    return experiment("digits", method, "smoke", **{"rounds": 4, "shots": 8} | settings)
+    return experiment("digits", method, "smoke", **{"rounds": 12, "shots": 8} | settings)
 
 
 RUNS = {"gates": small(), "own prompts": small(CoOp()), "some clients": small(FedPer(), participation=0.5),
         "one optimiser": small(PromptFL(), protocol=Protocol(optimizer="shared")),
         "short": small(rounds=2)}  # fmt: skip
-GRID = [small(method, seed=seed, rounds=3) for seed in (1, 2) for method in (PromptFL(), PFedMoAP(), FedPer())]
+GRID = [small(method, seed=seed, rounds=8) for seed in (1, 2) for method in (PromptFL(), PFedMoAP(), FedPer())]
 
 
 def one_run(folder: str, cache: str, name: str) -> None:
