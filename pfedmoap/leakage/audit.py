@@ -1,4 +1,8 @@
-"""One federated run, listened to and attacked: what uploads and lent prompts tell about the clients' images."""
+"""One federated run, listened to and attacked: what uploads and lent prompts tell about the clients' images.
+
+Shadow clients train on the run's own augmented views and on halves of the candidates; see `shadows` on where this, in
+profile "paper", gives them more or less than an adversary or the client has.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,9 @@
-"""How well any attack can do, whatever it knows, against what is (epsilon, delta)-differentially private."""
+"""How well any attack can do against what is (epsilon, delta)-differentially private.
+
+Whatever else the adversary knows, unless that was made of the same images. What a client is sent is made of its earlier
+uploads, among others, and its next upload of that: a bound on one upload takes what was sent as given and says what the
+upload adds, and every attack after the first round is one on all of the client's uploads together.
+"""
 
 import math
 

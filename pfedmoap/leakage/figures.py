@@ -10,7 +10,7 @@ from sklearn.metrics import roc_curve
 
 from pfedmoap.figures import ACCURACY, COLORS, canvas
 from pfedmoap.leakage import attacks, ownership
-from pfedmoap.leakage.numbers import MEMBERSHIP, OWNERSHIP, Audits, cells, dp, guessing, pooled, summary
+from pfedmoap.leakage.numbers import MEMBERSHIP, OWNERSHIP, Audits, cells, covered, dp, guessing, pooled, summary
 from pfedmoap.leakage.study import CONTROL, OVER_FITTED_TITLE
 from pfedmoap.methods import METHODS
 from pfedmoap.paper import Grid
@@ -23,9 +23,9 @@ LINES = dict(zip(attacks.ATTACKS, sns.color_palette("colorblind", 10).as_hex(), 
 def exposure(grid: Grid, audits: Audits) -> Figure:
     """Attacks above, accuracy below, against the privacy budget; a column per data set.
 
-    Lines are means over seeds with a band of one standard deviation. Black: no attack can do better, by epsilon and
-    delta on one upload, and by the noise that was added on all of a client's uploads. Grey band: two standard
-    deviations of a mean of attacks that guess.
+    Lines are means over seeds with a band of one standard deviation. Black: no attack can do better, by the noise that
+    was added on all of a client's uploads, which is what bounds the attacks here; and, dotted, by epsilon and delta on
+    what they are promised for. Grey band: two standard deviations of a mean of attacks that guess who is a member.
     """
     areas, costs, noise = summary(grid, audits), dp(grid, audits), guessing(grid, audits)
     titles = {method.title: COLORS[name] for name, method in METHODS.items()}
@@ -45,7 +45,8 @@ def exposure(grid: Grid, audits: Audits) -> Figure:
                     _line(below, order, one, "accuracy_uploaded", "std_uploaded", "s--", titles[method],
                           f"{method}: uploaded prompt")
             bounds = cost[cost["method"] == cost["method"].iloc[0]].set_index("protection").loc[order]
-            above.plot(order, bounds["bound_epsilon"], ":", color="black", label="at most, by ε and δ, one upload")
+            above.plot(order, bounds["bound_epsilon"], ":", color="black",
+                       label=f"at most, by ε and δ, {covered(grid)}")
             above.plot(order, bounds["bound_all"], "-", color="black", linewidth=1,
                        label="at most, by the noise, all uploads")
             off = 2 * noise.loc[data, "cell"]

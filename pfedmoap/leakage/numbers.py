@@ -9,7 +9,7 @@ from pfedmoap.experiment import Experiment
 from pfedmoap.leakage import attacks, ownership
 from pfedmoap.leakage.audit import Audit
 from pfedmoap.leakage.bounds import auc_bound, gaussian_auc
-from pfedmoap.leakage.scoring import auc, chance, true_positives
+from pfedmoap.leakage.scoring import auc, chance, chance_of_deal, true_positives
 from pfedmoap.leakage.study import protection
 from pfedmoap.paper import Grid
 
@@ -69,7 +69,7 @@ def pooled(audits: list[Audit], attack: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def guessing(grid: Grid, audits: Audits) -> pd.DataFrame:
-    """What guessing would score, per data set: standard deviation of a cell's mean and of one client's area.
+    """What guessing membership would score, per data set: standard deviation of a cell's mean and of one client's area.
 
     Returns:
         Index data; columns clients (per seed), candidates (per client), one_client, cell.
@@ -85,13 +85,36 @@ def guessing(grid: Grid, audits: Audits) -> pd.DataFrame:
     return pd.DataFrame(lines).T.rename_axis("data")
 
 
+def guessing_classes(grid: Grid, audits: Audits) -> pd.Series:
+    """What guessing classes would score: standard deviation of a cell's mean over clients and seeds.
+
+    It is that of the score at hand (`chance_of_deal`): one that favours the same classes for every client has next to
+    none. Seeds count as independent, as each has a deal of its own; cells do not: they share deals and draws of noise.
+
+    Returns:
+        Index data, method, protection, attack.
+    """
+    lines = [cell | {"attack": name, "variance": chance_of_deal(
+                np.array([client["ownership"][name] for client in one["clients"]]),
+                np.array([client["owned"] for client in one["clients"]])) ** 2}
+             for cell, one in cells(grid, audits) for name in ownership.SCORES]
+    over = pd.DataFrame(lines).groupby([*CELL, "attack"], sort=False)["variance"]
+    return np.sqrt(over.sum()) / over.count()
+
+
+def covered(grid: Grid) -> str:
+    """What (epsilon, delta) is promised for: "one upload, given what was sent" or "all uploads"."""
+    return "all uploads" if next(iter(grid)).dp_accounting == "total" else "one upload, given what was sent"
+
+
 def dp(grid: Grid, audits: Audits) -> pd.DataFrame:
     """One line per cell: accuracy in percent with own and uploaded prompts, noise, and what it guarantees.
 
     Returns:
         Columns data, method, protection, epsilon (NaN: none), accuracy_own, std_own, accuracy_uploaded, std_uploaded,
-        bound_epsilon: the largest area under the curve that (epsilon, delta) leaves to an attack on one upload;
-        bound_one, bound_all: the same for the noise that was added, of one upload and of all rounds'.
+        bound_epsilon: the largest area under the curve that (epsilon, delta) leaves to an attack on what it is
+        promised for (`covered`); bound_one, bound_all: what the noise that was added leaves to one on one upload, with
+        what the client was sent taken as given, and to one on all rounds' together.
     """
     lines = []
     for cell, one in cells(grid, audits):

@@ -28,3 +28,25 @@ def true_positives(scores: np.ndarray, positive: np.ndarray, at: float = FEW) ->
 def chance(positives: int, negatives: int) -> float:
     """Standard deviation of the area under the curve of an attack that guesses (Mann and Whitney 1947)."""
     return float(np.sqrt((positives + negatives + 1) / (12 * positives * negatives)))
+
+
+def chance_of_deal(scores: np.ndarray, owned: np.ndarray) -> float:
+    """Standard deviation of the mean over clients of their areas, if scores know nothing of who was dealt which class.
+
+    Exact, over all permutations of the classes (Hoeffding 1951). Clients do not count as independent: what one owns the
+    next does not, and their scores have classes in common that are easy, or, taken against each other, the opposite.
+
+    Args:
+        scores: (clients, C); owned: (clients, C) bool.
+
+    Returns:
+        NaN where no client has both classes that it owns and others.
+    """
+    owned = np.asarray(owned, dtype=bool)
+    pairs = owned.sum(1) * (~owned).sum(1)  # (clients,)
+    ranks, owned, pairs = rankdata(scores, axis=1)[pairs > 0], owned[pairs > 0], pairs[pairs > 0]
+    if not len(pairs):
+        return float("nan")
+    added = ranks.T @ (owned / pairs[:, None]) / len(pairs)  # (C, C): what a class adds in the place of another
+    added += added.mean() - added.mean(0) - added.mean(1, keepdims=True)
+    return float(np.sqrt((added**2).sum() / (len(added) - 1)))

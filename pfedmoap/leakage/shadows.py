@@ -1,4 +1,10 @@
 """Shadow clients: what the adversary trains to learn how a prompt that has seen an image differs from one that has not.
+
+What sets them apart from the client, beside the half of the images: their gates are fresh, while the client's has been
+trained in the rounds before, so that with pFedMoAP they pass through other gradients than it did. Where images are
+augmented (the real photographs of profile "paper"), they train on the very views that the client trained on, which an
+adversary cannot know: the attacks are then stronger than an adversary's. And where a class has fewer left-over images
+than the client has of it, a shadow has fewer of it than the client, hence fewer or smaller batches: weaker attacks.
 """
 
 from collections.abc import Sequence

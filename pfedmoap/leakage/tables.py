@@ -6,13 +6,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pfedmoap.files import write_atomically
 from pfedmoap.leakage import attacks, ownership
-from pfedmoap.leakage.numbers import CELL, DECODING, MEMBERSHIP, OWNERSHIP, Audits, cells, dp, guessing, others, summary
+from pfedmoap.leakage.numbers import (
+    CELL,
+    DECODING,
+    MEMBERSHIP,
+    OWNERSHIP,
+    Audits,
+    cells,
+    covered,
+    dp,
+    guessing,
+    guessing_classes,
+    others,
+    summary,
+)
 from pfedmoap.leakage.scoring import FEW
 from pfedmoap.leakage.study import CONTROL, OVER_FITTED_TITLE, STUDY
 from pfedmoap.paper import Grid
 from pfedmoap.report import write_frame
-from pfedmoap.store import write_atomically
 from pfedmoap.tables import Block, Table
 
 EMPTY = "–"
@@ -40,14 +53,25 @@ def membership_table(grids: dict[str, Grid], audits: Audits) -> Table:
 def ownership_table(grids: dict[str, Grid], audits: Audits) -> Table:
     """Which classes a client owns, without protection."""
     found = _unprotected(grids, audits, OWNERSHIP)
-    caption = f"Does the client own this class? {AUC}, over classes; {SPREAD}. {_where(grids)}"
-    return Table(caption, (_block("Without protection", _wide(found, _area, ownership.SCORES)),))
+    noise = pd.concat([guessing_classes(grid, audits) for grid in grids.values()])
+    found = found.assign(spread=[noise[line.data, line.method, line.protection, line.attack]
+                                 for line in found.itertuples()])
+    rates = ", ".join(f"{data} {_range(own['spread'])}" for data, own in found.groupby("data", sort=False))
+    caption = (f"Does the client own this class? {AUC}, over classes; {SPREAD}. Standard deviation of a score that "
+               f"guesses, for a mean over clients and seeds, exact over all deals of the classes, the smaller the more "
+               f"the clients' scores have in common: {rates}. {_where(grids)}")
+    return Table(caption, (
+        _block("Without protection", _wide(found, _area, ownership.SCORES)),
+        _block("Standard deviation of the same scores if the classes were dealt out anew",
+               _wide(found, lambda line: _number(line.spread), ownership.SCORES))))
 
 
 def dp_table(grid: Grid, audits: Audits) -> Table:
     """Attacks, accuracy and guarantees beside each other, budget by budget."""
     found = {tuple(getattr(line, name) for name in (*CELL, "attack")): line
              for line in summary(grid, audits).itertuples()}
+    members, owners = guessing(grid, audits)["cell"], guessing_classes(grid, audits).xs(ownership.OTHERS_ALL, level=3)
+    rates = ", ".join(f"{data} {spread:.3f}, {_range(owners[data])}" for data, spread in members.items())
     blocks = []
     for (data, method), lines in dp(grid, audits).groupby(["data", "method"], sort=False):
         rows = {}
@@ -59,13 +83,16 @@ def dp_table(grid: Grid, audits: Audits) -> Table:
                 "class ownership: all rounds, against others": _area(found[*here, ownership.OTHERS_ALL]),
                 "accuracy, own prompt": f"{line.accuracy_own:.1f} ± {line.std_own:.1f}",
                 "accuracy, uploaded prompt": f"{line.accuracy_uploaded:.1f} ± {line.std_uploaded:.1f}",
-                "at most, by ε and δ": f"{line.bound_epsilon:.3f}",
-                "at most, one upload's noise": f"{line.bound_one:.3f}",
-                "at most, all uploads' noise": f"{line.bound_all:.3f}"}
+                f"at most, {covered(grid)}, by ε and δ": f"{line.bound_epsilon:.3f}",
+                "at most, one upload, given what was sent, by the noise": f"{line.bound_one:.3f}",
+                "at most, all uploads, by the noise": f"{line.bound_all:.3f}"}
         blocks.append(_block(f"{data}, {method}", pd.DataFrame(rows).T))
-    return Table(f"Attacks: {AUC}; accuracy in percent; {SPREAD}. At most: the largest AUC that any attack can have, "
-                 f"by (ε, δ) for one upload, and by the noise that was really added, for one upload and for those of "
-                 f"all rounds together. {NO_EVIDENCE}", tuple(blocks))
+    return Table(f"Attacks: {AUC}; accuracy in percent; {SPREAD}. Standard deviation of guessing, for a mean over "
+                 f"clients and seeds, of membership and of class ownership: {rates}. At most: the largest AUC that any "
+                 f"attack can have, by (ε, δ), and by the noise that was really added. What bounds the attacks of this "
+                 f"table is the noise of all uploads, as what the client was sent is made of its earlier uploads too; "
+                 f"the bounds on one upload take what was sent as given: they say what the upload adds. "
+                 f"{_where({STUDY: grid})}", tuple(blocks))
 
 
 def decoding_table(grids: dict[str, Grid], audits: Audits) -> Table:
@@ -100,7 +127,7 @@ def others_table(grid: Grid, audits: Audits) -> Table:
             "membership, averaged prompt": _number(line.average)}
     return Table("What a client learns of others, without knowing whose prompts it is lent: AUC of the attacks that "
                  "need no shadow clients (calibrated loss; for classes the loss against others), mean over lent "
-                 f"prompts and seeds. {NO_EVIDENCE}", (_block("By protection", pd.DataFrame(rows).T),))
+                 f"prompts and seeds. {_where({STUDY: grid})}", (_block("By protection", pd.DataFrame(rows).T),))
 
 
 def write(grids: dict[str, Grid], audits: Audits, folder: str | Path) -> None:
@@ -143,6 +170,11 @@ def _area(line) -> str:
 
 def _number(value: float) -> str:
     return EMPTY if np.isnan(value) else f"{value:.3f}"
+
+
+def _range(values: pd.Series) -> str:
+    """Such as "0.011 to 0.029", of equal ones "0.029"."""
+    return " to ".join(dict.fromkeys((_number(values.min()), _number(values.max()))))
 
 
 def _block(heading: str, text: pd.DataFrame) -> Block:

@@ -6,7 +6,17 @@ import numpy as np
 import pandas as pd
 
 from pfedmoap.leakage import attacks, ownership
-from pfedmoap.leakage.numbers import DECODING, MEMBERSHIP, OWNERSHIP, Audits, dp, guessing, others, summary
+from pfedmoap.leakage.numbers import (
+    DECODING,
+    MEMBERSHIP,
+    OWNERSHIP,
+    Audits,
+    dp,
+    guessing,
+    guessing_classes,
+    others,
+    summary,
+)
 from pfedmoap.leakage.scoring import FEW
 from pfedmoap.leakage.study import CONTROL, STUDY
 from pfedmoap.paper import Grid
@@ -40,28 +50,41 @@ def membership(grids: dict[str, Grid], audits: Audits) -> str:
 def classes(grids: dict[str, Grid], audits: Audits) -> str:
     """How well the owned classes are told, without protection and at the smallest budget."""
     found = summary(grids[STUDY], audits)
-    found = found[found["kind"] == OWNERSHIP]
+    found, noise = found[found["kind"] == OWNERSHIP], guessing_classes(grids[STUDY], audits)
     last = list(dict.fromkeys(found["protection"]))[-1]
     lines = []
     for (data, method), here in found.groupby(["data", "method"], sort=False):
         plain, small = (here[here["protection"] == shown].set_index("attack")["mean"] for shown in ("none", last))
-        best = plain.idxmax()
+        best, spread = plain.idxmax(), noise[data, method, last]
         lines.append(f"- **{data}, {method}**: AUC {plain[ownership.UPLOAD]:.3f} from the upload alone, and "
-                     f"{plain[best]:.3f} with the best score ({best}); the same score under {last}: {small[best]:.3f}.")
+                     f"{plain[best]:.3f} with the best score ({best}); the same score under {last}: {small[best]:.3f}, "
+                     f"where guessing has a standard deviation of {spread[best]:.3f}. {_apart(small, spread)}")
+    lines.append(f"\nA score is apart from guessing with an AUC more than {SURE:g} standard deviations (of guessing, "
+                 f"each score its own) from 0.5, without correction for looking at several scores. Methods and budgets "
+                 f"are no independent evidence: they share each seed's deal of the classes and draws of the noise.")
     return "\n".join(lines)
 
 
 def guarantee(grid: Grid, audits: Audits) -> str:
-    """What the budgets promise, whatever the attack."""
+    """What the budgets promise, whatever the attack, and for what."""
+    first = next(iter(grid))
+    total = first.dp_accounting == "total"
     budgets = dp(grid, audits).drop_duplicates("protection").set_index("protection")
     budgets = budgets[np.isfinite(budgets["epsilon"])]
     empty = budgets[budgets["bound_all"] > NOTHING]
-    lines = [f"- {name}: an attack on one upload has an AUC of at most {line['bound_epsilon']:.3f} by ε and δ, and of "
-             f"{line['bound_one']:.3f} by the noise that is added; on all uploads {line['bound_all']:.3f}."
-             for name, line in budgets.drop(empty.index).iterrows()]
+    lines = [f"Here ε, with δ = {first.delta:g}, is promised for "
+             + ("all of a client's uploads together." if total else "each upload, given what the client was sent.")
+             + " What a client is sent is made of its earlier uploads too, so that the attacks of this notebook are "
+               "bounded by what holds for all of its uploads together.\n"]
     if len(empty):
-        lines.insert(0, f"- {_listed(empty.index)}: an attack on all of a client's uploads may have any AUC up "
-                        f"to {empty['bound_all'].min():.3f}, which excludes next to nothing.")
+        lines.append(f"- {_listed(empty.index)}: an attack on all of a client's uploads may have any AUC up "
+                     f"to {empty['bound_all'].min():.3f}, which excludes next to nothing.")
+    for name, line in budgets.drop(empty.index).iterrows():
+        promised = f"{line['bound_epsilon']:.3f} by ε and δ"
+        lines.append(f"- {name}: an attack on all of a client's uploads has an AUC of at most {line['bound_all']:.3f} "
+                     f"by the noise that is added" + f" ({promised})" * total
+                     + f"; on one upload, given what was sent, {line['bound_one']:.3f}"
+                     + f" ({promised})" * (not total) + ".")
     return "\n".join(lines)
 
 
@@ -75,9 +98,11 @@ def bought(grid: Grid, audits: Audits) -> str:
         own, sent = (" / ".join(f"{value:.1f}" for value in cost[f"accuracy_{kind}"]) for kind in ("own", "uploaded"))
         told, owned = (" / ".join(f"{here[attack, name]:.3f}" for name in cost.index)
                        for attack in (attacks.LIRA, ownership.OTHERS_ALL))
+        most = " / ".join(f"{bound:.3f}" for bound in cost["bound_all"])
         paid = f"accuracy {own} %" + f" with own prompts and {sent} % with uploaded ones" * (own != sent)
         lines.append(f"- **{data}, {method}** ({' / '.join(cost.index)}): membership by likelihood ratio {told}; class "
-                     f"ownership (all rounds, against others) {owned}; {paid}.")
+                     f"ownership (all rounds, against others) {owned}; at most, by the noise of all uploads, {most}; "
+                     f"{paid}.")
     return "\n".join(lines)
 
 
@@ -120,6 +145,16 @@ def _beyond(found: pd.DataFrame, noise: pd.DataFrame) -> list[str]:
     """The attacks that are better than guessing, with their AUC."""
     return [f"{line['attack']} ({line['mean']:.3f})" for _, line in found.iterrows()
             if line["mean"] - 0.5 > SURE * noise.loc[line["data"], "cell"]]
+
+
+def _apart(means: pd.Series, spread: pd.Series) -> str:
+    """Which class scores are apart from guessing."""
+    off = (means - 0.5) / spread[means.index]
+    above, below = (means[chosen] for chosen in (off > SURE, off < -SURE))
+    found = [f"{way} guessing {'are' if len(chosen) > 1 else 'is'} "
+             + _listed(f"{name} ({value:.3f})" for name, value in chosen.items())
+             for way, chosen in (("above", above), ("below", below)) if len(chosen)]
+    return f"Of all {len(means)} scores, {' and '.join(found)}." if found else "No score is apart from guessing there."
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from pfedmoap import paper
 from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
 from pfedmoap.leakage import SHADOWS, audit, audit_all, candidates, decoding, grids
+from pfedmoap.leakage.numbers import covered
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL
 from pfedmoap.preparation import Place, dealt
 from pfedmoap.protocol import RELEASED
@@ -122,6 +123,11 @@ def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
 def test_what_cannot_be_audited_is_refused(place, settings, shadows, complaint):
     with pytest.raises(UserError, match=complaint):
         audit(replace(paper.experiment("digits", PromptFL(), "smoke"), **settings), place, shadows)
+
+
+def test_what_epsilon_is_promised_for_is_said_as_it_is_accounted():
+    assert covered(grids("smoke")["study"]) == "one upload, given what was sent"
+    assert covered(grids("smoke", dp_accounting="total")["study"]) == "all uploads"
 
 
 @pytest.mark.parametrize("profile", paper.PROFILES)

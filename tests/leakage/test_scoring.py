@@ -1,5 +1,6 @@
 """Areas under the curve worked by hand, and what differential privacy allows them to be."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from pfedmoap.leakage.bounds import advantage_bound, auc_bound, gaussian_auc, shift
-from pfedmoap.leakage.scoring import auc, chance, true_positives
+from pfedmoap.leakage.scoring import auc, chance, chance_of_deal, true_positives
 from pfedmoap.privacy import Privacy
 
 
@@ -48,6 +49,34 @@ def test_the_spread_of_guessing_is_that_of_many_guesses():
     rng, member = np.random.default_rng(0), np.arange(24) < 12
     areas = [auc(rng.standard_normal(24), member) for _ in range(2000)]
     assert chance(12, 12) == pytest.approx(np.std(areas), rel=0.05)
+
+
+def test_one_clients_guessed_classes_are_as_spread_as_guessed_members():
+    rng, owned = np.random.default_rng(0), np.arange(10) < 2
+    assert chance_of_deal(rng.standard_normal((1, 10)), owned[None]) == pytest.approx(chance(2, 8))
+
+
+def test_the_spread_of_guessed_classes_worked_by_hand():
+    owned = np.array([[1, 0], [0, 1]])
+    assert chance_of_deal(np.array([[1.0, 2.0], [1.0, 2.0]]), owned) == 0.0  # one has the better class, one the worse
+    assert chance_of_deal(np.array([[1.0, 2.0], [2.0, 1.0]]), owned) == pytest.approx(0.5)  # both are right, or wrong
+    assert chance_of_deal(np.array([[1.0, 2.0], [1.0, 1.0]]), owned) == pytest.approx(0.25)  # the second never knows
+    assert math.isnan(chance_of_deal(np.array([[1.0, 2.0]]), np.array([[True, True]])))
+    with_all = np.array([[1, 0], [0, 1], [1, 1]])  # the area of a client of all classes is not defined
+    assert chance_of_deal(np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]), with_all) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("common, sizes", [(0.0, (2, 2, 2)), (2.0, (2, 2, 2)), (-1.0, (1, 3, 2))])
+def test_the_spread_of_guessed_classes_is_that_of_all_deals(common, sizes):
+    """Six classes: scores of three clients, alike, apart, or taken against each other."""
+    rng = np.random.default_rng(7)
+    scores = rng.standard_normal((3, 6))
+    scores = scores - scores.mean(0) if common < 0 else scores.round(1) + common * rng.standard_normal(6)
+    owned = np.repeat(np.eye(3, dtype=bool), sizes, axis=1)  # (clients, C)
+    areas = [np.mean([auc(*each) for each in zip(scores, owned[:, deal], strict=True)])
+             for deal in map(list, itertools.permutations(range(6)))]
+    assert np.mean(areas) == pytest.approx(0.5)
+    assert chance_of_deal(scores, owned) == pytest.approx(np.std(areas))
 
 
 def test_bounds_worked_by_hand():
