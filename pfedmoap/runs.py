@@ -2,16 +2,14 @@
 
 import json
 import multiprocessing
-import os
 import platform
 import queue
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -30,6 +28,7 @@ from pfedmoap.preparation import Place, Prepared, prepare
 from pfedmoap.protocol import Protocol
 from pfedmoap.server import Tensors
 from pfedmoap.store import Record, Store
+from pfedmoap.workers import end_with_parent, one_thread
 
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
 
@@ -219,23 +218,13 @@ Failure = tuple[Experiment, PfedmoapError]
 
 def _in_turn(tasks: Sequence[Task], bar: tqdm) -> list[Failure]:
     failed = []
-    with _one_thread():
+    with one_thread():
         for experiment, place, folder in tasks:
             try:
                 run(experiment, place, store=Store(folder), progress=False, on_round=lambda _: bar.update())
             except PfedmoapError as error:
                 failed.append((experiment, error))
     return failed
-
-
-@contextmanager
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_processes(tasks: Sequence[Task], jobs: int, bar: tqdm) -> list[Failure]:
@@ -282,14 +271,8 @@ def _start_worker(finished_rounds) -> None:
     global _finished_rounds  # a worker process's own, set once at its start
     _finished_rounds = finished_rounds
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """Ends this worker when its parent is gone, killed without a chance to end it; the checkpoints are whole."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _work(experiment: Experiment, place: Place, folder: str, wait: bool) -> bool:

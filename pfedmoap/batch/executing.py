@@ -1,10 +1,8 @@
 """One notebook, executed by papermill in a process of its own."""
 
 import logging
-import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from traitlets.config import Config
 
 from pfedmoap.batch.jobs import KERNEL, Job
+from pfedmoap.workers import end_with_parent
 
 if TYPE_CHECKING:
     from papermill.exceptions import PapermillExecutionError
@@ -47,7 +46,7 @@ def main(job: Job, environment: Mapping[str, str], folder: Path, ending: Connect
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the parent, which ends the kernels
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # the kernel ends with this process, its workers with the kernel
     os.environ.clear()  # a server that processes are forked from may have an older one
     os.environ.update(environment)
     ending.send(execute(job, folder))
@@ -92,12 +91,6 @@ def _sockets(folder: Path) -> Config:
     file = folder / "kernel.json"
     local = os.name == "posix" and len(f"{file}-ipc-1") < LONGEST_SOCKET
     return Config(KernelManager={"connection_file": str(file), "transport": "ipc" if local else "tcp"})
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent was killed; the kernel ends with this process, its workers with the kernel."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _describe(error: "PapermillExecutionError") -> str:

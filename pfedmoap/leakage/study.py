@@ -3,11 +3,8 @@
 import json
 import math
 import multiprocessing
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from pfedmoap.paper import Grid
 from pfedmoap.paper.grid import Column, Row, build
 from pfedmoap.paper.settings import STAND_INS
 from pfedmoap.preparation import Place
+from pfedmoap.workers import end_with_parent, one_thread
 
 STUDY, CONTROL = "study", "control"
 SHADOWS = {"smoke": 4, "quick": 32, "paper": 32}
@@ -107,23 +105,13 @@ def audit_all(
     title = f"{len(tasks)} of {len(experiments)} audits, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     with tqdm(total=len(tasks), desc=title, unit="audit", disable=not progress) as bar:
         if jobs == 1:
-            with _one_thread():
+            with one_thread():
                 for task in tasks:
                     _work(*task)
                     bar.update()
         else:
             _in_processes(tasks, jobs, bar)
     return {item: _read(path) for item, path in paths.items()}
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_processes(tasks: Sequence[tuple], jobs: int, bar: tqdm) -> None:
@@ -139,12 +127,7 @@ def _in_processes(tasks: Sequence[tuple], jobs: int, bar: tqdm) -> None:
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 @cores.one()

@@ -68,6 +68,7 @@ def test_a_run(cache, expected, tmp_path):
             watch.finally_()
         if kills.total() >= AT_LEAST["run"]:
             break
+    assert kills.total() >= AT_LEAST["run"]
     print(f"{kills.total()} kills: {dict(kills)}")
 
 
@@ -93,6 +94,7 @@ def test_a_grid(cache, expected, tmp_path):
         watch.finally_()
         if kills >= AT_LEAST["grid"]:
             break
+    assert kills >= AT_LEAST["grid"]
     print(f"{kills} kills in {life + 1} grids of {len(GRID)} runs")
 
 
