@@ -1,9 +1,10 @@
-"""The first two notebooks in a real JupyterLab, in a headless Chromium, as a person would use them: `make lab-check`.
+"""The first two notebooks, or others, in a real JupyterLab, in a headless Chromium, as a person would use them.
 
+`make lab-check`.
 Runs all cells of copies of the notebooks, moves the sliders and looks whether the picture follows, and takes
 screenshots on the way. Everything is done in a temporary folder; only the screenshots stay.
 
-    python tests/lab/check.py [--out build/lab-check] [--profile quick]
+    python tests/lab/check.py [--out build/lab-check] [--profile quick] [--notebooks table1,04]
 """
 
 import argparse
@@ -27,6 +28,7 @@ import nbformat
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from pfedmoap.batch.jobs import find
 from pfedmoap.paths import NOTEBOOKS, PROFILES
 
 NAMES = ("00_start_here", "01_method_step_by_step")
@@ -68,26 +70,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/lab-check"), help="folder of the screenshots")
     parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--notebooks", default=",".join(NAMES), help="others, such as table1,04, or all")
     arguments = parser.parse_args()
+    every = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    names = every if arguments.notebooks == "all" else [find(name).stem for name in arguments.notebooks.split(",")]
     arguments.out.mkdir(parents=True, exist_ok=True)
     for old in arguments.out.glob("*.png"):
         old.unlink()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            copy_notebooks(Path(folder), arguments.profile)
+            copy_notebooks(Path(folder), names, arguments.profile)
             with browser_page() as page, running_lab(Path(folder)) as lab:
-                for name in NAMES:
+                for name in names:
                     check(page, lab, name, arguments.out)
     except Failed as failure:
         sys.exit(f"error: {failure}")
     print(f"{len(list(arguments.out.glob('*.png')))} screenshots are in {arguments.out}")
 
 
-def copy_notebooks(folder: Path, profile: str) -> None:
+def copy_notebooks(folder: Path, names: list[str], profile: str) -> None:
     """Copies that write their results, figures and cache below the folder."""
     (folder / "notebooks").mkdir()
     places = {name: str(folder / name) for name in ("results", "figures", "cache")}
-    for name in NAMES:
+    for name in names:
         notebook = load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
         notebook = parameterize_notebook(notebook, {"profile": profile} | places)
         nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
