@@ -21,12 +21,6 @@ def auc_bound(epsilon: float, delta: float) -> float:
     return 1 - (1 - delta) ** 2 / (1 + math.exp(min(epsilon, 700.0)))
 
 
-def advantage_bound(epsilon: float, delta: float) -> float:
-    """The largest difference of true- and false-positive rate: (e^epsilon - 1 + 2 delta) / (e^epsilon + 1)."""
-    shrunk = math.exp(-min(epsilon, 700.0))
-    return (1 - shrunk + 2 * delta * shrunk) / (1 + shrunk)
-
-
 def gaussian_auc(shift: float, uploads: int = 1) -> float:
     """The same for the Gaussian mechanism itself, which leaves less than its epsilon and delta say.
 

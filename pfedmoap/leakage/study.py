@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from pfedmoap import cores
@@ -132,7 +133,10 @@ def _start_worker() -> None:
 
 @cores.one()
 def _work(experiment: Experiment, place: Place, shadows: int, path: Path) -> None:
-    write_atomically(path, json.dumps(audit(experiment, place, shadows)).encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # another process may be at it, and be done when it lets go
+        if _read(path) is None:
+            write_atomically(path, json.dumps(audit(experiment, place, shadows)).encode())
 
 
 def _read(path: Path) -> Audit | None:

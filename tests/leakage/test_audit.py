@@ -2,6 +2,8 @@
 
 import json
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pfedmoap import clip as clips
 from pfedmoap import paper
 from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
-from pfedmoap.leakage import SHADOWS, audit, audit_all, candidates, decoding, grids
+from pfedmoap.leakage import SHADOWS, audit, audit_all, candidates, decoding, grids, study
 from pfedmoap.leakage.numbers import covered
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL
 from pfedmoap.preparation import Place, dealt
@@ -110,10 +112,24 @@ def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
     experiment = paper.experiment("digits", PromptFL(), "smoke")
     (first,) = audit_all([experiment], place, folder=tmp_path, shadows=4, jobs=1, progress=False).values()
     assert first["clients"] == json.loads(json.dumps(audit(experiment, place, shadows=4)))["clients"]
-    (path,) = Path(tmp_path).iterdir()
+    (path,) = Path(tmp_path).glob("*.json")
     modified = path.stat().st_mtime_ns
     audit_all([experiment], place, folder=tmp_path, shadows=4, jobs=1, progress=False)
     assert path.stat().st_mtime_ns == modified
+
+
+def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
+    made, experiment = [], paper.experiment("patterns", PromptFL(), "smoke")
+
+    def slow(*arguments):
+        time.sleep(0.2)
+        made.append(arguments)
+        return {"made": len(made)}
+
+    monkeypatch.setattr(study, "audit", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: study._work(experiment, Place(), 4, tmp_path / "new" / "one.json"), range(2)))
+    assert len(made) == 1 and json.loads((tmp_path / "new" / "one.json").read_text()) == {"made": 1}
 
 
 @pytest.mark.parametrize("settings, shadows, complaint", [
