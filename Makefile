@@ -57,7 +57,7 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	$(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
 
-BENCHMARKS := training_step roofline memory scaling whole_run scale precision projection feature_cache plot
+BENCHMARKS := training_step roofline memory scaling whole_run scale precision seeds projection feature_cache plot
 
 bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python tests/benchmarks/$$name.py $(ARGS) || exit 1; done

@@ -15,4 +15,6 @@ DataRoot = Annotated[Path | None, place("Folder of the data sets that are read f
 CacheDir = Annotated[Path | None, place(r"Folder of cached image features. \[default: .cache in the project]")]
 Device = Annotated[str, place("cpu, cuda, cuda:1, ...")]
 Jobs = Annotated[int, place("Processes, of one torch thread each; 0: one per core.", min=0, metavar="INT")]
+TOGETHER = "Runs that train as one batch, if only their seeds differ; 0: 1 on a CPU, 8 on a GPU."
+Together = Annotated[int, place(TOGETHER, min=0, metavar="INT")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, and nothing else there.")]

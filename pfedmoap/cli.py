@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperOption
 
 from pfedmoap import cli_data, cli_federate, cli_report, paths
-from pfedmoap.arguments import AsJson, CacheDir, DataRoot, Device, Jobs, place
+from pfedmoap.arguments import AsJson, CacheDir, DataRoot, Device, Jobs, Together, place
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.open_command import OpenCommand, RunCommand
 
@@ -88,6 +88,7 @@ def run(
     cache_dir: CacheDir = None,
     device: Device = "cpu",
     jobs: Jobs = 0,
+    together: Together = 0,
 ) -> None:
     """Run one experiment or several, and show the accuracies.
 
@@ -113,7 +114,7 @@ def run(
     place = Place(data_root and str(data_root), cache_dir and str(cache_dir), device)
     store = Store(results or paths.results_dir("runs") / "records")
     with redirect_stdout(sys.stderr):
-        records = _records(experiments, place, store, jobs, force)
+        records = _records(experiments, place, store, jobs, together, force)
     if as_json:
         typer.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
     else:
@@ -228,7 +229,7 @@ def _run_on_ray(
 
 
 def _records(
-    experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, force: bool
+    experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, together: int, force: bool
 ) -> list["Record"]:
     """Runs what the store lacks, after a look at data and weights that stops a mistake before anything is trained."""
     import torch
@@ -246,7 +247,8 @@ def _records(
     if stored:
         _say(f"{stored} of {len(experiments)} runs are already stored in {store.folder} (--force runs them again)")
     if len(experiments) > 1:
-        runs.run_all(experiments, place, store=store, jobs=jobs or None, progress=stored < len(experiments))
+        runs.run_all(experiments, place, store=store, jobs=jobs or None, together=together or None,
+                     progress=stored < len(experiments))
         records = [store.get(experiment) for experiment in experiments]
     else:
         if width < WIDE:

@@ -2,100 +2,21 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-import torch
-
-from pfedmoap.client import Recipe, Trained, count_steps, draw_batches, local_update
-from pfedmoap.data.federated import FederatedData
+from pfedmoap.client import Recipe, count_steps, draw_batches
+from pfedmoap.cohorts import Cohort, Training, alone, together
+from pfedmoap.data.federated import FederatedData, in_one_table
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.evaluation import alike, chunks, evaluate, stack
 from pfedmoap.methods.base import Context, Method
-from pfedmoap.privacy import Privacy, add_noise, sensitivity
+from pfedmoap.privacy import add_noise, sensitivity
 from pfedmoap.randomness import generator
+from pfedmoap.rounds import Plan, Round, Update
 from pfedmoap.server import Pool, Server, Tensors, fixed_order
 from pfedmoap.turns import Turns, in_turn
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a federation runs.
-
-    Attributes:
-        rounds: T; participation: r, the share of clients that train in a round.
-        recipe: the clients' local training.
-        privacy: what uploads are protected by; None: nothing. (The recipe's `clip` must be the same.)
-        cohort_bytes: memory for the training step of one cohort.
-        fixed_experts, shared_optimizer, sequential: the protocol's expert_selection, optimizer and round_order are as
-            in the released code. The last two train one client at a time, in an order drawn from (seed, round).
-        dtype: of everything that is trained and sent: float32, or float16 as in the released code.
-    """
-
-    rounds: int
-    participation: float
-    recipe: Recipe
-    privacy: Privacy | None = None
-    cohort_bytes: int = 2 * 2**30
-    fixed_experts: bool = False
-    shared_optimizer: bool = False
-    sequential: bool = False
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def one_by_one(self) -> bool:
-        return self.shared_optimizer or self.sequential
-
-
-@dataclass
-class Round:
-    """What happened in one round; per-client lists are in client order.
-
-    Attributes:
-        number: from 1.
-        selected: clients that trained.
-        losses: client -> mean training loss over its steps.
-        accuracies: every client's accuracy on its private test set, 0 to 1, after the round; None, in a real federation
-            (`pfedmoap.flower`), if it was not reached.
-        diagnostics: the method's own numbers, such as pFedMoAP's attention_entropy.
-        bytes_up, bytes_down: client -> bytes that it sent and received.
-        sigmas: client -> standard deviation of the noise on its upload, with differential privacy.
-        seconds: wall time of training and of evaluation.
-    """
-
-    number: int
-    selected: list[int]
-    losses: dict[int, float] = field(default_factory=dict)
-    accuracies: list[float | None] = field(default_factory=list)
-    diagnostics: dict[str, float] = field(default_factory=dict)
-    bytes_up: dict[int, int] = field(default_factory=dict)
-    bytes_down: dict[int, int] = field(default_factory=dict)
-    sigmas: dict[int, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def accuracy(self) -> float:
-        """Unweighted mean over clients (section 4.2), in a real federation over those that were reached."""
-        return float(np.mean([accuracy for accuracy in self.accuracies if accuracy is not None]))
-
-
-@dataclass(frozen=True)
-class Update:
-    """A client's local update as its server sees it.
-
-    Attributes:
-        client: its id.
-        upload: what it sends.
-        loss: its mean training loss over its steps.
-        sigma: standard deviation of the noise on the upload; None without differential privacy.
-    """
-
-    client: int
-    upload: Tensors
-    loss: float
-    sigma: float | None = None
 
 
 class Federation:
@@ -125,33 +46,28 @@ class Federation:
 
     def rounds(self) -> Iterator[Round]:
         """Runs the remaining rounds, yielding each when it is complete."""
-        while len(self.history) < self.plan.rounds:
-            yield self.run_round()
+        for _, result in rounds_of([self]):
+            yield result
 
     def run_round(self) -> Round:
         """One round: training of the selected clients, synchronously from the last round's state, and all tests."""
-        started = time.perf_counter()
-        result = Round(number := len(self.history) + 1, self.sample(number))
-        self.take_in(number, self._train_selected(result))
-        if self.fine_tunes(number):
-            downloads = self.downloads(self._order(range(self.data.clients), number + 1))
-            self.fine_tune(downloads, number)
-            result.bytes_down |= {client: result.bytes_down.get(client, 0) + size_of(download)
-                                  for client, download in downloads.items()}
-        trained = time.perf_counter()
-        tests = evaluate(self.method, self.server, self.personal, self.data, self.context)
-        result.accuracies, result.diagnostics = tests.accuracies, tests.diagnostics
-        result.seconds = {"train": trained - started, "evaluate": time.perf_counter() - trained}
-        self.history.append(result)
-        return result
+        return run_round_of([self])[0]
 
     def downloads(self, clients: Iterable[int]) -> dict[int, Tensors]:
         """What the server sends to each of the clients, as it is now."""
         return {client: self.method.download(self.server, client) for client in clients}
 
-    def train(self, downloads: Mapping[int, Tensors], number: int) -> Iterator[Update]:
+    def train(self, downloads: Mapping[int, Tensors], number: int) -> list[Update]:
         """Round `number` on the clients: each trains from what it has downloaded and keeps what stays with it."""
-        for client, own, loss in self._train(downloads, number, self.plan.recipe):
+        return alone(self._updates(downloads, number))
+
+    def fine_tune(self, downloads: Mapping[int, Tensors], number: int) -> None:
+        """After the last round, `number`, the clients train what they would download now, each for itself."""
+        alone(self._fine_tuning(downloads, number))
+
+    def _updates(self, downloads: Mapping[int, Tensors], number: int) -> Training[list[Update]]:
+        updates = []
+        for client, own, loss in (yield from self._train(downloads, number, self.plan.recipe)):
             upload, sigma = self.method.upload(own), None
             if self.plan.privacy:
                 sigma = self.sigma(len(self.data.train_rows[client]))
@@ -159,7 +75,8 @@ class Federation:
                 own |= upload if self.plan.privacy.tested == "uploaded" else {}
             self.personal[client] = self.method.keep(own)
             self.epochs[client] += self.plan.recipe.epochs
-            yield Update(client, upload, loss, sigma)
+            updates.append(Update(client, upload, loss, sigma))
+        return updates
 
     def sigma(self, images: int) -> float:
         """Standard deviation of the noise that privacy needs on the upload of a client with so many training images."""
@@ -177,10 +94,9 @@ class Federation:
         """Whether every client trains once more, for itself, after round `number`: after the last, by some methods."""
         return self.method.final_epochs > 0 and number == self.plan.rounds
 
-    def fine_tune(self, downloads: Mapping[int, Tensors], number: int) -> None:
-        """After the last round, `number`, the clients train what they would download now, each for itself."""
+    def _fine_tuning(self, downloads: Mapping[int, Tensors], number: int) -> Training[None]:
         recipe = replace(self.plan.recipe, epochs=self.method.final_epochs)
-        for client, own, _ in self._train(downloads, number + 1, recipe):
+        for client, own, _ in (yield from self._train(downloads, number + 1, recipe)):
             self.personal[client] = self.method.keep_final(own)
 
     def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
@@ -212,7 +128,7 @@ class Federation:
         self.server.pool = Pool(pool)
         self.server.round = len(state["history"]) + 1
         self.epochs, self.turns.epochs = list(state["epochs"]), state["shared_epochs"]
-        self.history = [Round(**_int_keys(entry)) for entry in state["history"]]
+        self.history = [Round.from_json(entry) for entry in state["history"]]
 
     def sample(self, number: int) -> list[int]:
         """S_t: max(1, floor(r N)) clients without replacement, ascending."""
@@ -223,13 +139,32 @@ class Federation:
         chosen = generator(self.context.seed, "sample", number).choice(everyone, count, replace=False)
         return sorted(chosen.tolist())
 
-    def _train_selected(self, result: Round) -> dict[int, Tensors]:
+    def _training(self) -> Training[Round]:
+        """The next round until everyone has trained; nobody is tested yet."""
+        result = Round(number := len(self.history) + 1, self.sample(number))
+        self.take_in(number, (yield from self._train_selected(result)))
+        if self.fine_tunes(number):
+            downloads = self.downloads(self._order(range(self.data.clients), number + 1))
+            yield from self._fine_tuning(downloads, number)
+            result.bytes_down |= {client: result.bytes_down.get(client, 0) + size_of(download)
+                                  for client, download in downloads.items()}
+        return result
+
+    def _test(self, result: Round, seconds: float) -> None:
+        """Ends a round that took so many seconds to train."""
+        started = time.perf_counter()
+        tests = evaluate(self.method, self.server, self.personal, self.data, self.context)
+        result.accuracies, result.diagnostics = tests.accuracies, tests.diagnostics
+        result.seconds = {"train": seconds, "evaluate": time.perf_counter() - started}
+        self.history.append(result)
+
+    def _train_selected(self, result: Round) -> Training[dict[int, Tensors]]:
         """Downloads and trains, all at once or client by client; returns the uploads."""
         order = self._order(result.selected, result.number)
         uploads = {}
         for group in [[client] for client in order] if self.plan.sequential else [order]:
             downloads = self.downloads(group)
-            updates = list(self.train(downloads, result.number))
+            updates = yield from self._updates(downloads, result.number)
             new = {update.client: update.upload for update in updates}
             result.losses |= {update.client: update.loss for update in updates}
             result.sigmas |= {update.client: update.sigma for update in updates if update.sigma is not None}
@@ -244,14 +179,19 @@ class Federation:
         return in_turn(list(clients), self.context.seed, number) if self.plan.one_by_one else list(clients)
 
     def _train(
-        self, downloads: dict[int, Tensors], number: int, recipe: Recipe
-    ) -> Iterator[tuple[int, Tensors, float]]:
-        """Trains the clients cohort by cohort: yields client, trained tensors on the CPU, mean loss."""
+        self, downloads: Mapping[int, Tensors], number: int, recipe: Recipe
+    ) -> Training[list[tuple[int, Tensors, float]]]:
+        """Has the clients trained cohort by cohort: client, trained tensors on the CPU, mean loss."""
+        finished = []
         starts = {client: self._start(client, download) for client, download in downloads.items()}
         for cohort in self._cohorts(starts, recipe):
             if not starts[cohort[0]]:  # nothing to train
                 continue
-            trained = self._train_cohort(cohort, starts, downloads, number, recipe)
+            ready = self._cohort(cohort, starts, downloads, number, recipe)
+            if self.plan.shared_optimizer:
+                trained = self.turns.train(ready, self.plan.recipe.epochs)
+            else:
+                trained = yield ready
             for row, (client, loss) in enumerate(zip(cohort, trained.losses.tolist(), strict=True)):
                 if not math.isfinite(loss):
                     raise PfedmoapError(f"The loss of client {client} became {loss} in round {number}: lower the "
@@ -261,7 +201,8 @@ class Federation:
                 own = _row(trained.tensors, row)
                 if self.plan.sequential:
                     self.turns.model |= own
-                yield client, own, loss
+                finished.append((client, own, loss))
+        return finished
 
     def _start(self, client: int, download: Tensors) -> Tensors:
         """What the client trains, before its first step."""
@@ -271,21 +212,20 @@ class Federation:
         start = self.method.start(download, personal, client, self.context)
         return {name: tensor.to(self.plan.dtype) for name, tensor in start.items()}
 
-    def _train_cohort(
-        self, cohort: list[int], starts: dict[int, Tensors], downloads: dict[int, Tensors], number: int, recipe: Recipe
-    ) -> Trained:
+    def _cohort(
+        self, clients: list[int], starts: dict[int, Tensors], downloads: Mapping[int, Tensors], number: int,
+        recipe: Recipe,
+    ) -> Cohort:  # fmt: skip
         method, data, device = self.method, self.data, self.data.train_labels.device
-        start = stack([starts[client] for client in cohort], device)
-        fixed = method.fixed(start, [downloads[client] for client in cohort], self.context)
+        start = stack([starts[client] for client in clients], device)
+        fixed = method.fixed(start, [downloads[client] for client in clients], self.context)
         batches = draw_batches(
-            cohort, [data.train_rows[client] for client in cohort], recipe, seed=self.context.seed, round=number,
-            past_epochs=[self.epochs[client] for client in cohort], views=len(data.train_features),
+            clients, [data.train_rows[client] for client in clients], recipe, seed=self.context.seed, round=number,
+            past_epochs=[self.epochs[client] for client in clients], views=len(data.train_features),
             total_epochs=self.plan.rounds * recipe.epochs if method.keeps_optimizer else None)
-        if self.plan.shared_optimizer:
-            return self.turns.train(method, start, fixed, batches, data, recipe, self.context, self.plan.recipe.epochs)
-        kept = [self.momentum[client] for client in cohort if client in self.momentum]
-        return local_update(method, start, fixed, batches, data.train_features, data.train_labels, recipe,
-                            self.context, stack(kept, device) if kept else None)
+        kept = [self.momentum[client] for client in clients if client in self.momentum]
+        return Cohort(method, start, fixed, batches, data.train_features, data.train_labels, recipe, self.context,
+                      stack(kept, device) if kept else None)
 
     def _cohorts(self, starts: dict[int, Tensors], recipe: Recipe) -> list[list[int]]:
         """Clients that train alike, longest first, as many at once as the memory for a cohort allows; or one by one."""
@@ -293,18 +233,44 @@ class Federation:
             return [[client] for client in starts]
         steps = {client: count_steps(len(self.data.train_rows[client]), recipe) for client in starts}
         groups = [sorted(group, key=lambda client: -steps[client]) for group in alike(starts, starts)]
-        return chunks(groups, max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt()))
+        return chunks(sorted(groups, key=lambda group: tuple(starts[group[0]])), self.cohort_size)
+
+    @property
+    def cohort_size(self) -> int:
+        """Clients that the memory for a cohort allows, at least one."""
+        return max(1, self.plan.cohort_bytes // self.context.text.encoder.bytes_per_prompt())
+
+
+def run_round_of(federations: Sequence[Federation]) -> list[Round]:
+    """The next round of one federation, or of several as one batch (`cohorts.together`), which share its seconds."""
+    started = time.perf_counter()
+    results = together([federation._training() for federation in federations], federations[0].cohort_size)
+    seconds = (time.perf_counter() - started) / len(federations)
+    for federation, result in zip(federations, results, strict=True):
+        federation._test(result, seconds)
+    return results
+
+
+def rounds_of(federations: Sequence[Federation]) -> Iterator[tuple[int, Round]]:
+    """Runs the remaining rounds of federations that differ in nothing but their seed, as one batch.
+
+    Those that are behind, after an interruption, catch up first.
+
+    Yields:
+        A federation's place and its round, once that is complete.
+    """
+    if len(federations) > 1:
+        for federation, data in zip(federations, in_one_table([own.data for own in federations]), strict=True):
+            federation.data = data
+    while missing := [one for one in federations if len(one.history) < one.plan.rounds]:
+        done = min(len(one.history) for one in missing)
+        now = [place for place, one in enumerate(federations) if len(one.history) == done]
+        yield from zip(now, run_round_of([federations[place] for place in now]), strict=True)
 
 
 def _row(tensors: Tensors, row: int) -> Tensors:
     """One client's tensors of a cohort's, on the CPU; copies, as views would hold the whole cohort's memory."""
     return {name: tensor[row].cpu().clone() for name, tensor in tensors.items()}
-
-
-def _int_keys(entry: dict[str, Any]) -> dict[str, Any]:
-    """A round as it was before JSON turned its client ids into strings."""
-    by_client = ("losses", "bytes_up", "bytes_down", "sigmas")
-    return entry | {name: {int(client): value for client, value in entry[name].items()} for name in by_client}
 
 
 def size_of(tensors: Tensors) -> int:

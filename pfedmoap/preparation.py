@@ -16,11 +16,12 @@ from pfedmoap.data.imageset import ImageSet
 from pfedmoap.data.pairing import mispaired, with_shuffled_names
 from pfedmoap.data.partition import Partition, partition
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Federation, Plan
+from pfedmoap.federation import Federation
 from pfedmoap.methods import Context
 from pfedmoap.paths import cache_dir
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt, word_prompt
 from pfedmoap.protocol import DATA_SEED, Protocol
+from pfedmoap.rounds import Plan
 
 
 @dataclass(frozen=True)

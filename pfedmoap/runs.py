@@ -1,18 +1,14 @@
-"""From an experiment to its record: one run, resumable, or many on all cores."""
+"""From an experiment to its record: one run, resumable, or many on all cores, or several as one batch on a GPU."""
 
 import json
-import multiprocessing
 import platform
-import queue
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,13 +19,16 @@ from pfedmoap import cores
 from pfedmoap.data import catalog, folders
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Round
+from pfedmoap.federation import rounds_of
 from pfedmoap.preparation import Place, Prepared, prepare
+from pfedmoap.processes import in_processes
 from pfedmoap.protocol import Protocol
+from pfedmoap.rounds import Round
 from pfedmoap.server import Tensors
 from pfedmoap.store import Record, Store
-from pfedmoap.workers import end_with_parent, one_thread
+from pfedmoap.workers import one_thread
 
+TOGETHER = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
 
 
@@ -52,10 +51,10 @@ def run(
         The record: config, per-round per-client accuracies (0 to 1), losses, bytes and seconds, versions, fingerprints.
     """
     if store is None:
-        return _run(experiment, place, None, progress, on_round)
+        return _run([experiment], place, None, progress, on_round)[0]
     with store.claim(experiment, wait=True):
         refuse_other_images([experiment], place, store)
-        return store.get(experiment) or _run(experiment, place, store, progress, on_round)
+        return store.get(experiment) or _run([experiment], place, store, progress, on_round)[0]
 
 
 def run_all(
@@ -64,17 +63,22 @@ def run_all(
     *,
     store: Store,
     jobs: int | None = None,
+    together: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Runs what the store lacks, one process per core with one torch thread each.
+    """Runs what the store lacks, one process per core with one torch thread each; on a GPU, seeds as one batch.
 
-    Several torch threads on cores that are shared are far slower than one, so runs are what is done in parallel.
+    Several torch threads on cores that are shared are far slower than one, so runs are what is done in parallel. A GPU
+    is not busy with one small cohort, so runs that differ in nothing but their seed train as one (`cohorts.together`),
+    which changes results by rounding alone.
+
     Whatever is finished stays finished: a kill or Ctrl-C loses at most the rounds in progress. Several processes may
     call this on the same store at once.
 
     Args:
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
             written in a notebook.
+        together: runs in a batch; None: 1, which pays best on a CPU, on a GPU up to 8.
 
     Returns:
         One row per experiment, in their order (`frame`).
@@ -91,10 +95,11 @@ def run_all(
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
     _compute_features(missing, place, progress)
+    together = together or (1 if place.device == "cpu" else TOGETHER)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
-        tasks = [(experiment, place, str(store.folder)) for experiment in missing]
-        failed = _in_turn(tasks, bar) if jobs == 1 else _in_processes(tasks, jobs, bar)
+        failed = _run_batches([Batch(group, place, str(store.folder)) for group in in_batches(missing, together)],
+                              jobs, bar)
     if failed:
         lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
         raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
@@ -145,29 +150,35 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 @cores.one()
-def _run(experiment, place, store, progress, on_round) -> Record:
+def _run(experiments, place, store, progress, on_round) -> list[Record]:
+    """Runs one experiment, or as one batch several that differ only in their seed; each has its record's share."""
     started = time.perf_counter()
-    prepared = prepare(experiment, place, progress)
+    prepared = [prepare(experiment, place, progress) for experiment in experiments]
     ready = time.perf_counter()
-    federation = prepared.federation
-    if store and (checkpoint := store.load_checkpoint(experiment)):
-        resume(prepared, *checkpoint)
-    title = f"{experiment.method.title} on {experiment.dataset}, seed {experiment.seed}"
-    with tqdm(total=experiment.rounds, initial=len(federation.history), desc=title, unit="round",
-              disable=not progress) as bar:
-        for result in federation.rounds():
+    for item in prepared:
+        if store and (checkpoint := store.load_checkpoint(item.experiment)):
+            resume(item, *checkpoint)
+    federations = [item.federation for item in prepared]
+    first, seeds = experiments[0], ", ".join(str(experiment.seed) for experiment in experiments)
+    with tqdm(total=sum(item.rounds for item in experiments), initial=sum(len(run.history) for run in federations),
+              desc=f"{first.method.title} on {first.dataset}, seed {seeds}", unit="round", disable=not progress) as bar:
+        for index, result in rounds_of(federations):
+            experiment = experiments[index]
             bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %", refresh=False)
             bar.update()
             if on_round:
                 on_round(result)
             if store and result.number < experiment.rounds:
-                tensors, state = federation.snapshot()
-                store.save_checkpoint(experiment, tensors, state | prepared.identity)
-    seconds = {"prepare": ready - started, "total": time.perf_counter() - started}
-    record = json.loads(json.dumps(record_of(prepared, seconds)))  # the same whether it was just run or read back
+                tensors, state = federations[index].snapshot()
+                store.save_checkpoint(experiment, tensors, state | prepared[index].identity)
+    together = len(experiments)
+    seconds = {"prepare": (ready - started) / together, "total": (time.perf_counter() - started) / together}
+    # The same whether it was just run or read back.
+    records = [json.loads(json.dumps(record_of(item, seconds, together))) for item in prepared]
     if store:
-        store.put(experiment, record)
-    return record
+        for experiment, record in zip(experiments, records, strict=True):
+            store.put(experiment, record)
+    return records
 
 
 def resume(prepared: Prepared, tensors: Tensors, state: dict[str, Any]) -> None:
@@ -184,8 +195,13 @@ def resume(prepared: Prepared, tensors: Tensors, state: dict[str, Any]) -> None:
     prepared.federation.restore(tensors, state)
 
 
-def record_of(prepared: Prepared, seconds: dict[str, float]) -> Record:
-    """What is stored of a run: what `run` returns."""
+def record_of(prepared: Prepared, seconds: dict[str, float], together: int = 1) -> Record:
+    """What is stored of a run: what `run` returns.
+
+    Args:
+        seconds: wall time; of a batch, the run's share.
+        together: runs in its batch.
+    """
     federation, imageset = prepared.federation, prepared.imageset
     means = [entry.accuracy for entry in federation.history]
     return {
@@ -195,6 +211,7 @@ def record_of(prepared: Prepared, seconds: dict[str, float]) -> Record:
         "accuracy_last5": float(np.mean(means[-5:])),
         "rounds": [asdict(entry) | {"accuracy": entry.accuracy} for entry in federation.history],
         "seconds": seconds,
+        "together": together,
         "data": {"fingerprint": imageset.fingerprint, "source": imageset.source,
                  "notes": list(prepared.partition.notes), "classes": len(imageset.class_names),
                  "train_images": [len(own) for own in prepared.partition.train],
@@ -212,73 +229,68 @@ def _machine(device: torch.device) -> str:
     return f"{platform.machine()}, {cores.count()} cores{gpu}"
 
 
-Task = tuple[Experiment, Place, str]
 Failure = tuple[Experiment, PfedmoapError]
 
 
-def _in_turn(tasks: Sequence[Task], bar: tqdm) -> list[Failure]:
+class Batch(NamedTuple):
+    """Runs that differ in nothing but their seed and train as one; where they run, and the folder of their store."""
+
+    experiments: tuple[Experiment, ...]
+    place: Place
+    folder: str
+
+
+class Outcome(NamedTuple):
+    """Of a batch: the runs that another process is at, and those that failed."""
+
+    busy: tuple[Experiment, ...]
+    failed: list[Failure]
+
+
+def in_batches(experiments: Iterable[Experiment], most: int) -> list[tuple[Experiment, ...]]:
+    """Experiments that differ in nothing but their seed, up to so many in a batch."""
+    alike: dict[Experiment, list[Experiment]] = {}
+    for experiment in experiments:
+        alike.setdefault(replace(experiment, seed=0), []).append(experiment)
+    return [tuple(group[at : at + most]) for group in alike.values() for at in range(0, len(group), most)]
+
+
+def _run_batches(batches: Sequence[Batch], jobs: int, bar: tqdm) -> list[Failure]:
+    """Runs first what no other process is at, then waits for the rest."""
     failed = []
-    with one_thread():
-        for experiment, place, folder in tasks:
-            try:
-                run(experiment, place, store=Store(folder), progress=False, on_round=lambda _: bar.update())
-            except PfedmoapError as error:
-                failed.append((experiment, error))
+    for wait in (False, True):
+        work = partial(_work, wait=wait)
+        if jobs == 1:
+            with one_thread():
+                outcomes = [work(batch, bar.update) for batch in batches]
+        else:
+            outcomes = in_processes(work, batches, jobs, bar)
+        failed += [failure for outcome in outcomes for failure in outcome.failed]
+        batches = [batch._replace(experiments=outcome.busy)
+                   for batch, outcome in zip(batches, outcomes, strict=True) if outcome.busy]
     return failed
 
 
-def _in_processes(tasks: Sequence[Task], jobs: int, bar: tqdm) -> list[Failure]:
-    """Runs the tasks in worker processes: first those that no other process has, then waits for the rest."""
-    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    processes = multiprocessing.get_context(start)
-    processes.set_forkserver_preload([__name__])
-    finished_rounds = processes.Queue()
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(jobs, processes, _start_worker, (finished_rounds,))
-    failed = []
+def _work(batch: Batch, on_round: Callable[[], Any], wait: bool) -> Outcome:
+    store = Store(batch.folder)
+    with ExitStack() as claims:  # in an order that all processes keep to, so that no two wait for each other
+        mine = {experiment for experiment in sorted(batch.experiments, key=lambda item: item.key)
+                if claims.enter_context(store.claim(experiment, wait))}
+        missing = [item for item in batch.experiments if item in mine and store.get(item) is None]
+        failed = _run_or_part(missing, batch.place, store, lambda _: on_round())
+    return Outcome(tuple(item for item in batch.experiments if item not in mine), failed)
+
+
+def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
+    """Runs a batch; where it fails, every run by itself, so that the others do not fail with the one that does."""
+    if not experiments:
+        return []
     try:
-        for wait in (False, True):
-            futures = {executor.submit(_work, *task, wait): task for task in tasks}
-            _watch(futures, finished_rounds, bar)
-            failed += [(task[0], future.exception()) for future, task in futures.items() if future.exception()]
-            if broken := next((error for _, error in failed if not isinstance(error, PfedmoapError)), None):
-                raise broken
-            tasks = [task for future, task in futures.items() if not future.exception() and not future.result()]
-    except BrokenProcessPool as error:
-        raise PfedmoapError("A worker process was killed, perhaps for lack of memory; what is finished is kept. Run "
-                            "the same again, with fewer --jobs if memory is short.") from error
-    except BaseException:  # Ctrl-C among others: nobody waits for the runs in progress
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
+        _run(experiments, place, store, False, on_round)
+        return []
+    except (PfedmoapError, torch.OutOfMemoryError) as error:
+        if len(experiments) > 1:
+            return [failure for item in experiments for failure in _run_or_part([item], place, store, on_round)]
+        if isinstance(error, PfedmoapError):
+            return [(experiments[0], error)]
         raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)  # else its thread complains when the interpreter exits
-    return failed
-
-
-def _watch(futures: dict[Future, Task], finished_rounds, bar: tqdm) -> None:
-    while True:
-        done = all(future.done() for future in futures)
-        try:
-            while True:
-                bar.update(finished_rounds.get(timeout=0 if done else 0.1))
-        except queue.Empty:
-            if done:
-                return
-
-
-def _start_worker(finished_rounds) -> None:
-    global _finished_rounds  # a worker process's own, set once at its start
-    _finished_rounds = finished_rounds
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    end_with_parent()
-    torch.set_num_threads(1)
-
-
-def _work(experiment: Experiment, place: Place, folder: str, wait: bool) -> bool:
-    """Runs one experiment in a worker; False if another process is at it and `wait` is not set."""
-    store = Store(folder)
-    with store.claim(experiment, wait) as mine:
-        if mine and store.get(experiment) is None:
-            _run(experiment, place, store, False, lambda _: _finished_rounds.put(1))
-        return mine

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from pfedmoap.client import Batches, Recipe, Trained, local_update
-from pfedmoap.data.federated import FederatedData
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.client import Batches, Trained
+from pfedmoap.cohorts import Cohort
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
 
@@ -43,33 +42,23 @@ class Turns:
     momentum: Tensors = field(default_factory=dict)
     epochs: int = 0
 
-    def train(
-        self,
-        method: Method,
-        start: Tensors,
-        fixed: Tensors,
-        batches: Batches,
-        data: FederatedData,
-        recipe: Recipe,
-        context: Context,
-        period: int,
-    ) -> Trained:
+    def train(self, cohort: Cohort, period: int) -> Trained:
         """One client's local update with the shared optimiser; the gate's learning rate is constant.
 
         Every method trains like this, CoOp too: the released code has one trainer, whatever it trains, so that CoOp's
         clients do not go on with optimisers of their own. `recipe.schedule` gives way to the shared one.
 
         Args:
-            start, fixed, batches: as in `local_update`, of a cohort of one.
+            cohort: of one client.
             period: E, the local epochs of a round.
         """
         momentum = {name: self.momentum.get(name, torch.zeros_like(tensor[0]))[None].to(tensor.device)
-                    for name, tensor in start.items()}
-        trained, losses = Trained(start, momentum, torch.zeros(1)), []
-        for epoch in _by_epoch(batches, recipe.epochs):
+                    for name, tensor in cohort.start.items()}
+        trained, losses, recipe = Trained(cohort.start, momentum, torch.zeros(1)), [], cohort.recipe
+        for batches in _by_epoch(cohort.batches, recipe.epochs):
             now = replace(recipe, lr=shared_rate(recipe.lr, self.epochs, period), schedule="constant")
-            trained = local_update(method, trained.tensors, fixed, epoch, data.train_features, data.train_labels, now,
-                                   context, trained.momentum)
+            trained = replace(
+                cohort, start=trained.tensors, momentum=trained.momentum, batches=batches, recipe=now).train()
             losses.append(trained.losses)
             self.epochs += 1
         self.momentum |= {name: tensor[0].cpu() for name, tensor in trained.momentum.items()}

@@ -16,9 +16,10 @@ import projection  # noqa: E402
 import roofline  # noqa: E402
 import scale  # noqa: E402
 import scaling  # noqa: E402
+import seeds  # noqa: E402
 import training_step  # noqa: E402
 import whole_run  # noqa: E402
-from workload import Step, random_clip  # noqa: E402
+from workload import Step, Update, random_clip  # noqa: E402
 
 from pfedmoap.paper.tables import GRIDS  # noqa: E402
 
@@ -67,6 +68,18 @@ def test_the_roofline(tmp_path):
     assert (table["gigabytes_moved"] > 0).all()
 
 
+def test_seeds_in_turn_and_as_one(tmp_path):
+    tiny = ["--shots", "2", "--clients", "2", "--runs", "2"]
+    seeds.main([*TINY, *MODEL, *tiny, "--out", str(tmp_path)])
+    (row,) = pd.read_csv(tmp_path / "seeds.csv").to_dict("records")
+    assert row["times_faster"] == pytest.approx(row["in_turn_s"] / row["as_one_s"], rel=1e-2)
+
+
+def test_an_update_takes_the_step_that_is_timed():
+    clip = random_clip("embedded_clip")
+    torch.testing.assert_close(Update(clip, 5, 2)(), Step(clip, 5, 2)()[0])
+
+
 @pytest.mark.parametrize("classes, clients, experts", [(5, 1, 3), (9, 3, 2)])
 def test_the_operations_of_a_step_are_those_that_pytorch_counts(classes, clients, experts):
     step = Step(random_clip("embedded_clip"), classes, clients, experts)
@@ -103,13 +116,18 @@ def test_the_projection_counts_every_run_once():
     cifar = next(run for run in runs.values() if run.dataset == "cifar10" and run.rounds == 120)
     assert projection.local_steps(cifar) == 5 * (500 // cifar.batch_size)
     rows = projection.project(HourlyCosts())
+    thirds = projection.project(HourlyCosts(), together=3)  # every run has three seeds
+    assert thirds[-1]["runs"] == rows[-1]["runs"] and thirds[-1]["hours"] == pytest.approx(rows[-1]["hours"] / 3)
     assert [row["grid"] for row in rows] == [*GRIDS, "all"]
     steps = sum(run.rounds * projection.local_steps(run) for run in runs.values() if projection.trains(run))
     assert rows[-1]["runs"] == len(runs) and rows[-1]["cohort_steps"] == steps
     assert rows[-1]["hours"] == rows[-1]["train_h"] == pytest.approx(steps)
 
 
-@pytest.mark.parametrize("script", [memory, plot, projection, roofline, scale, scaling, training_step, whole_run])
+SCRIPTS = [memory, plot, projection, roofline, scale, scaling, seeds, training_step, whole_run]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help(script, capsys):
     with pytest.raises(SystemExit) as exit:
         script.main(["--help"])

@@ -66,7 +66,7 @@ def test_every_setting_is_an_option_once(monkeypatch, call):
 
 def test_settings_of_methods_and_experiments_do_not_collide():
     ours = {item.name for item in dataclasses.fields(Experiment)}
-    reserved = {"profile", "force", "as_json", "data_root", "results", "cache_dir", "device", "jobs"}
+    reserved = {"profile", "force", "as_json", "data_root", "results", "cache_dir", "device", "jobs", "together"}
     for method in METHODS.values():
         assert not {item.name for item in dataclasses.fields(method)} & (ours | reserved)
 
@@ -98,6 +98,12 @@ def test_several_runs_are_a_json_list_then_a_table_and_never_run_twice(call):
         mean = 100 * sum(record["accuracy"] for record in own) / 2
         spread = 100 * abs(own[0]["accuracy"] - own[1]["accuracy"]) / 2
         assert cells[method.title] == f"{mean:.2f} ± {spread:.2f}"
+
+
+def test_seeds_as_one_batch_are_asked_for_in_one_word(call):
+    arguments = ("run", *SMALL, "--method", "promptfl,pfedmoap", "--seed", "1,2", "--json", "--together", "2")
+    records = json.loads(call(*arguments)[1])
+    assert [record["together"] for record in records] == [2] * 4
 
 
 def test_force_runs_again(call):

@@ -11,7 +11,8 @@ from test_client import MOAP, batches_of, cohort_start
 from test_federation import assert_equal, federation, finished, state
 
 from pfedmoap import turns
-from pfedmoap.client import Recipe, local_update
+from pfedmoap.client import Recipe
+from pfedmoap.cohorts import Cohort
 from pfedmoap.federation import Federation
 from pfedmoap.methods import CoOp, FedAMP, PFedMoAP, PromptFL, PromptFLFT
 from pfedmoap.server import Pool, Server
@@ -26,12 +27,13 @@ def rates_of(run: Federation, monkeypatch) -> list[float]:
     """Learning rates of the prompt, local epoch by local epoch in the order in which they are trained."""
     seen = []
 
-    def watching(method, start, fixed, batches, features, labels, recipe, *rest):
-        seen.append(recipe.lr)
-        assert torch.equal(batches.rates, torch.ones_like(batches.rates)) and len(batches.steps) == 1
-        return local_update(method, start, fixed, batches, features, labels, recipe, *rest)
+    def watching(cohort):
+        seen.append(cohort.recipe.lr)
+        assert torch.equal(cohort.batches.rates, torch.ones_like(cohort.batches.rates)) and len(cohort) == 1
+        return train(cohort)
 
-    monkeypatch.setattr(turns, "local_update", watching)
+    train = Cohort.train
+    monkeypatch.setattr(Cohort, "train", watching)
     finished(run)
     return seen
 
@@ -61,7 +63,8 @@ def test_the_shared_optimiser_is_one_of_torchs(context):
     for client, steps in ((0, 2), (1, 3)):
         alone, own = ({name: tensor[client : client + 1] for name, tensor in part.items()} for part in (start, fixed))
         batches = batches_of(data, [client], FIVE_EPOCHS)
-        ours = shared.train(MOAP, alone, own, batches, data, FIVE_EPOCHS, context, period=5)
+        ours = shared.train(Cohort(MOAP, alone, own, batches, data.train_features, data.train_labels, FIVE_EPOCHS,
+                                   context), period=5)
         with torch.no_grad():
             for name, tensor in weights.items():
                 tensor.copy_(alone[name][0])

@@ -1,9 +1,10 @@
 """What a federation works on: image features, and which of them each client owns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -30,3 +31,20 @@ class FederatedData:
     @property
     def clients(self) -> int:
         return len(self.train_rows)
+
+
+def in_one_table(parts: Sequence[FederatedData]) -> list[FederatedData]:
+    """The same federations on one table of all their training images, so that their clients can train as one batch.
+
+    Test images stay where they are.
+    """
+    features = torch.cat([part.train_features for part in parts], dim=1)  # (V, sum of n, d)
+    labels = torch.cat([part.train_labels for part in parts])  # (sum of n,)
+    plain = None if parts[0].plain_features is None else torch.cat([part.plain_features for part in parts])
+    joined, first = [], 0
+    for part in parts:
+        rows = [first + own for own in part.train_rows]
+        joined.append(replace(part, train_features=features, train_labels=labels, train_rows=rows,
+                              plain_features=plain))
+        first += len(part.train_labels)
+    return joined

@@ -8,10 +8,11 @@ from typing import Any
 from pfedmoap import runs
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Round, Update, size_of
+from pfedmoap.federation import size_of
 from pfedmoap.flower.ingest import NORM_LIMIT, Incoming, Ingest
 from pfedmoap.flower.wire import Refused
 from pfedmoap.preparation import Prepared
+from pfedmoap.rounds import Round, Update
 from pfedmoap.server import Tensors
 from pfedmoap.store import Record, Store
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.evaluation import Evaluation, evaluate_clients
 from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Update
 from pfedmoap.flower.kept import Kept
 from pfedmoap.preparation import Place, Prepared, prepare
+from pfedmoap.rounds import Update
 from pfedmoap.server import Tensors
 
 
@@ -31,9 +31,9 @@ class Node:
         Asked again for the same round, it starts from what it had before that round and returns the same.
         """
         self._restore(before=number)
-        update = next(self.federation.train({self.client: download}, number), None)
+        updates = self.federation.train({self.client: download}, number)
         self._save(number)
-        return update
+        return updates[0] if updates else None
 
     def evaluate(self, download: Tensors, number: int) -> Evaluation:
         """Tests the client after round `number`, given what it would download now; fine-tunes it first if need be."""

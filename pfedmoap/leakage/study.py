@@ -2,13 +2,10 @@
 
 import json
 import math
-import multiprocessing
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from tqdm.auto import tqdm
 
@@ -23,7 +20,8 @@ from pfedmoap.paper import Grid
 from pfedmoap.paper.grid import Column, Row, build
 from pfedmoap.paper.settings import STAND_INS
 from pfedmoap.preparation import Place
-from pfedmoap.workers import end_with_parent, one_thread
+from pfedmoap.processes import in_processes
+from pfedmoap.workers import one_thread
 
 STUDY, CONTROL = "study", "control"
 SHADOWS = {"smoke": 4, "quick": 32, "paper": 32}
@@ -108,35 +106,20 @@ def audit_all(
         if jobs == 1:
             with one_thread():
                 for task in tasks:
-                    _work(*task)
-                    bar.update()
+                    _work(task, bar.update)
         else:
-            _in_processes(tasks, jobs, bar)
+            in_processes(_work, tasks, jobs, bar)
     return {item: _read(path) for item, path in paths.items()}
 
 
-def _in_processes(tasks: Sequence[tuple], jobs: int, bar: tqdm) -> None:
-    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    executor = ProcessPoolExecutor(jobs, multiprocessing.get_context(start), _start_worker)
-    try:
-        for future in as_completed([executor.submit(_work, *task) for task in tasks]):
-            future.result()
-            bar.update()
-    finally:  # after an error or Ctrl-C the audits in progress are finished, the others not begun
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    end_with_parent()
-
-
 @cores.one()
-def _work(experiment: Experiment, place: Place, shadows: int, path: Path) -> None:
+def _work(task: tuple[Experiment, Place, int, Path], on_audit: Callable[[], Any]) -> None:
+    experiment, place, shadows, path = task
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # another process may be at it, and be done when it lets go
         if _read(path) is None:
             write_atomically(path, json.dumps(audit(experiment, place, shadows)).encode())
+    on_audit()
 
 
 def _read(path: Path) -> Audit | None:

@@ -5,36 +5,58 @@ Verbs for one client see single tensors; verbs for a cohort see tensors with a l
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pfedmoap.errors import PfedmoapError
 from pfedmoap.prompts import TextFeatures
 from pfedmoap.server import Server, Tensors, weighted_average
 
 
 @dataclass(frozen=True)
-class Context:
-    """What every client and the server know: the frozen CLIP's side and the run's seed.
+class Common:
+    """What a loss may look at: the same for all runs that differ in nothing but their seed, which may train as one.
 
     Attributes:
         text: prompts (..., m, e) -> text features (..., C, d).
         handwritten: (C, d) features of "a photo of a {name}.".
         logit_scale: s.
-        initial_prompt: (m, e), everyone's start.
-        seed: the run's seed.
         proximal_gradient: False takes the gradient from FedProx's term, as in the released code.
     """
 
     text: TextFeatures
     handwritten: Tensor
     logit_scale: float
+    proximal_gradient: bool = field(default=True, kw_only=True)
+
+    def __getattr__(self, name: str):
+        if name in ("seed", "initial_prompt"):
+            raise PfedmoapError(f"Several runs train as one batch here, each with a {name} of its own, and their loss "
+                                f"cannot look at it: take what it needs from the method's `fixed` tensors, or train "
+                                f"every run by itself (run_all(..., together=1), --together 1).")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+@dataclass(frozen=True)
+class Context(Common):
+    """What every client and the server of a run know: the frozen CLIP's side and the run's seed.
+
+    Attributes:
+        initial_prompt: (m, e), everyone's start.
+        seed: the run's seed.
+    """
+
     initial_prompt: Tensor
     seed: int
-    proximal_gradient: bool = True
+
+    @property
+    def common(self) -> Common:
+        """What the run has in common with those that have another seed."""
+        return Common(self.text, self.handwritten, self.logit_scale, proximal_gradient=self.proximal_gradient)
 
 
 class OwnImages(NamedTuple):
@@ -123,12 +145,12 @@ class Method:
         """
         return {}
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         """Class scores. images (clients, B, d) -> (clients, B, C). By default s times the cosine (equation 3)."""
         return context.logit_scale * images @ context.text(model["prompt"]).transpose(1, 2)
 
     def loss(
-        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
+        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
         """Each client's loss: (clients,). By default the mean cross-entropy over all C classes.
 
@@ -138,7 +160,7 @@ class Method:
         logits = self.logits(model, fixed, images, context)  # (clients, B, C)
         return mean_cross_entropy(logits, labels, present)
 
-    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> dict[str, Tensor]:
+    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> dict[str, Tensor]:
         """Numbers about the tested model that go into the record, per client and image: name -> (clients, B)."""
         return {}
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfedmoap.methods.base import Context, OwnImages
+from pfedmoap.methods.base import Common, Context, OwnImages
 from pfedmoap.methods.zero_shot import ZeroShot
 from pfedmoap.server import Tensors
 
@@ -28,7 +28,7 @@ class ZeroShotPrior(ZeroShot):
         counts = torch.stack([F.one_hot(images.labels, classes).sum(0) for images in own]).float()  # (clients, C)
         return {"bias": self.bias(counts)[:, None]}  # (clients, 1, C)
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return super().logits(model, fixed, images, context) + fixed["bias"]
 
     def bias(self, counts: Tensor) -> Tensor:

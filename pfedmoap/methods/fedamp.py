@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Server, Tensors
 
 
@@ -70,7 +70,7 @@ class FedAMP(Method):
         return {name: torch.stack([part[name] for part in parts]).to(model["prompt"].device) for name in none}
 
     def loss(
-        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
+        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
         distance = (model["prompt"] - fixed["mixture"]).square().sum((1, 2))  # (clients,)
         return super().loss(model, fixed, images, labels, present, context) + fixed["pull"] / 2 * distance

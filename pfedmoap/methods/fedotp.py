@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Tensors
 from pfedmoap.transport import partial_transport
 
@@ -49,7 +49,7 @@ class FedOTP(Method):
     def keep(self, trained: Tensors) -> Tensors:
         return {"own": trained["own"]}
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         """images (clients, B, M, d) -> (clients, B, C)."""
         text = context.text(torch.stack([model["prompt"], model["own"]], dim=1))  # (clients, 2, C, d)
         similarity = torch.einsum("nbmd,npcd->nbcmp", images, text)  # (clients, B, C, M, 2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Tensors
 
 
@@ -44,7 +44,7 @@ class FedPer(Method):
     def keep(self, trained: Tensors) -> Tensors:
         return {"own": trained["own"]}
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         prompt = torch.cat([model["shared"], model["own"]], dim=1)  # (clients, m, e)
         return super().logits({"prompt": prompt}, fixed, images, context)
 

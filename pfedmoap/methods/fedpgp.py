@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method, mean_cross_entropy
+from pfedmoap.methods.base import Common, Context, Method, mean_cross_entropy
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
 
@@ -47,11 +47,11 @@ class FedPGP(Method):
     def keep(self, trained: Tensors) -> Tensors:
         return {"left": trained["left"], "right": trained["right"]}
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return super().logits({"prompt": self._personal_prompt(model)}, fixed, images, context)
 
     def loss(
-        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
+        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
         own = context.text(self._personal_prompt(model))  # (clients, C, d)
         logits = context.logit_scale * images @ own.transpose(1, 2)  # (clients, B, C)

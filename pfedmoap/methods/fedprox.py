@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Tensors
 
 
@@ -34,7 +34,7 @@ class FedProx(Method):
         return {"anchor": model["prompt"]}  # the global prompt that training starts from
 
     def loss(
-        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Context
+        self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
         distance = (model["prompt"] - fixed["anchor"]).square().sum((1, 2))  # (clients,)
         term = self.mu / 2 * distance

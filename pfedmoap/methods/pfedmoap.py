@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pfedmoap import gating
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.randomness import generator
 from pfedmoap.server import Server, Tensors
 
@@ -157,7 +157,7 @@ class PFedMoAP(Method):
             return 1
         return max(self.experts) if isinstance(self.experts, tuple) else self.experts
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         """s sim(I, T_MoE) + lambda s sim(I, T_L) (equation 10); without a gate s sim(I, T_L)."""
         text = context.text(model["prompt"])  # (clients, C, d)
         local = context.logit_scale * images @ text.transpose(1, 2)  # (clients, B, C)
@@ -184,7 +184,7 @@ class PFedMoAP(Method):
             "scale": self.attention_scale or (self.d_gating / self.heads) ** -0.5,
         }
 
-    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> dict[str, Tensor]:
+    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> dict[str, Tensor]:
         """How evenly the attention looks at the experts: its entropy, 1 when all 1 + K weigh the same.
 
         Returns:

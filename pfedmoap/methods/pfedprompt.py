@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Context, Method, OwnImages
+from pfedmoap.methods.base import Common, Context, Method, OwnImages
 from pfedmoap.server import Tensors
 
 
@@ -51,7 +51,7 @@ class PFedPrompt(Method):
             "cached_labels": pad_sequence([F.one_hot(images.labels, classes).float() for images in own], True),
         }
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         logits = super().logits(model, fixed, images, context)  # (clients, B, C)
         if not fixed:
             return logits

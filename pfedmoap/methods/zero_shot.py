@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Server, Tensors
 
 
@@ -23,5 +23,5 @@ class ZeroShot(Method):
     def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
         pass
 
-    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Context) -> Tensor:
+    def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return context.logit_scale * images @ context.handwritten.T  # (clients, B, C)

@@ -1,14 +1,16 @@
 """How long all runs of tables 1 to 8 and figures 3 and 4 would take in the profile `paper` here: an estimate.
 
-No run is made. Measured are, at random weights: one training step of a cohort, the encoding of one pool prompt, and
-of one image, for every backbone, number of classes and cohort that the grids have. Multiplied are: rounds x local steps
-of a cohort (every run that trains as if it were pFedMoAP's), rounds x prompts of all clients (tests), and views x
-training images plus test images (features, once per set and seed). Runs that several grids share count once.
+No run is made. Measured are, at random weights: a local update of a cohort, divided by its steps (50 on a GPU, as many
+as a run of Flowers102 has, so that what a graph of them costs is in it; 1 on a CPU), the encoding of one pool prompt,
+and of one image, for every backbone, number of classes and cohort that the grids have. Multiplied are: rounds x local
+steps of a cohort (every run that trains as if it were pFedMoAP's; runs that differ only in their seed, as many as
+`--together` says, train as one cohort), rounds x prompts of all clients (tests), and views x training images plus test
+images (features, once per set and seed). Runs that several grids share count once.
 
 Numbers of images: CoOp's splits, CIFAR's; of DomainNet's ten classes 10/345 of its 586,575 images, of Office-Caltech10
 its 2,533, both with 70 % for training, which is an assumption. Clients are taken to be of equal size.
 
-    python tests/benchmarks/projection.py [--device cuda] [--precision bf16] [--repeats 3]
+    python tests/benchmarks/projection.py [--device cuda] [--precision bf16] [--together 3] [--repeats 3]
 """
 
 from collections import Counter, defaultdict
@@ -16,10 +18,11 @@ from functools import cache
 
 import torch
 from measuring import arguments_of, median, report, timed
-from workload import BATCH, Step, make_context, random_clip
+from workload import BATCH, Update, make_context, random_clip
 
 from pfedmoap.experiment import Experiment
 from pfedmoap.paper.tables import GRIDS
+from pfedmoap.runs import TOGETHER, in_batches
 
 # Classes, training images (None: shots x classes), test images.
 SETS = {"flowers102": (102, None, 2463), "oxford_pets": (37, None, 3669), "food101": (101, None, 30300),
@@ -36,7 +39,8 @@ class Costs:
 
     @cache  # noqa: B019
     def step(self, model: str, classes: int, cohort: int) -> float:
-        return self._seconds(Step(self._clip(model), classes, cohort))
+        steps = 1 if self.device == "cpu" else 50
+        return self._seconds(Update(self._clip(model), classes, cohort, steps)) / steps
 
     @cache  # noqa: B019
     def prompt(self, model: str, classes: int) -> float:
@@ -73,22 +77,27 @@ def trains(run: Experiment) -> bool:
     return not run.method.name.startswith("zero_shot")
 
 
-def project(costs: Costs) -> list[dict]:
-    """One row per grid, with the runs that no grid above it has, and their sum."""
+def project(costs: Costs, together: int = 1) -> list[dict]:
+    """One row per grid, with the runs that no grid above it has, and their sum.
+
+    Args:
+        together: runs with different seeds that train as one batch.
+    """
     seen, featured, rows = set(), set(), []
     for name, grid in GRIDS.items():
         runs = {run.key: run for cell in grid("paper").cells.values() for run in cell}
         seconds, counts = defaultdict(float), Counter()
-        for run in (run for key, run in runs.items() if key not in seen):
-            classes, _, tests = SETS[run.dataset]
-            cohort = max(1, round(run.participation * run.clients))
+        new = [run for key, run in runs.items() if key not in seen]
+        for batch in in_batches(filter(trains, new), together):
+            run, steps = batch[0], batch[0].rounds * local_steps(batch[0])
+            classes, cohort = SETS[run.dataset][0], max(1, round(run.participation * run.clients))
+            counts["steps"] += steps
+            seconds["train"] += steps * costs.step(run.model, classes, len(batch) * cohort)
+            seconds["test"] += len(batch) * run.rounds * run.clients * costs.prompt(run.model, classes)
+        for run in new:
             counts["runs"] += 1
-            if trains(run):
-                counts["steps"] += run.rounds * local_steps(run)
-                seconds["train"] += run.rounds * local_steps(run) * costs.step(run.model, classes, cohort)
-                seconds["test"] += run.rounds * run.clients * costs.prompt(run.model, classes)
             if (source := (run.dataset, run.seed, run.model)) not in featured:
-                images = training_images(run) * max(run.views, 1) + tests
+                images = training_images(run) * max(run.views, 1) + SETS[run.dataset][2]
                 counts["images"] += images
                 seconds["features"] += images * costs.image(run.model)
                 featured.add(source)
@@ -102,9 +111,12 @@ def project(costs: Costs) -> list[dict]:
 def main(argv: list[str] | None = None) -> None:
     parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--precision", default="fp32", help="of the frozen towers: fp32 or bf16")
+    parser.add_argument("--together", type=int, help="runs in a batch; as `run_all` has it by default")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    report(project(Costs(arguments.device, arguments.precision, arguments.repeats)), arguments.out, "projection")
+    together = arguments.together or (1 if arguments.device == "cpu" else TOGETHER)
+    report(project(Costs(arguments.device, arguments.precision, arguments.repeats), together), arguments.out,
+           "projection")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
+from pfedmoap.client import Batches, Recipe
 from pfedmoap.clip import DTYPES, Clip
+from pfedmoap.cohorts import Cohort
 from pfedmoap.data.federated import FederatedData
 from pfedmoap.gating import initial_gate, pool
 from pfedmoap.methods import Context, PFedMoAP
@@ -95,6 +97,23 @@ class Step:
         losses = self.method.loss(model, self.fixed, self.images, self.labels, present, self.context)
         gradients = torch.autograd.grad(losses.sum(), list(model.values()))
         return losses.detach(), dict(zip(model, gradients, strict=True))
+
+
+class Update:
+    """A local update of so many steps of the same clients as `Step`'s, as a federation has it made."""
+
+    def __init__(self, clip: Clip, classes: int, clients: int = 1, steps: int = 1):
+        one = Step(clip, classes, clients)
+        images = torch.arange(clients * BATCH).view(clients, 1, BATCH).repeat(1, steps, 1)  # (clients, steps, B)
+        batches = Batches(images, torch.zeros(clients, steps, dtype=torch.int64), torch.ones(clients, steps),
+                          torch.ones(clients, BATCH, dtype=torch.bool), (steps,) * clients)
+        recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.002, momentum=0.9, weight_decay=5e-4)
+        self.cohort = Cohort(one.method, one.start, one.fixed, batches, one.images.flatten(0, 1)[None],
+                             one.labels.flatten(), recipe, one.context)
+
+    def __call__(self) -> torch.Tensor:
+        """Losses (clients,)."""
+        return self.cohort.train().losses
 
 
 def random_federation(clip: Clip, classes: int, clients: int, shots: int, tests: int = 10) -> FederatedData:

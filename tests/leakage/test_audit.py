@@ -128,7 +128,8 @@ def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "audit", slow)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: study._work(experiment, Place(), 4, tmp_path / "new" / "one.json"), range(2)))
+        list(pool.map(lambda _: study._work((experiment, Place(), 4, tmp_path / "new" / "one.json"), lambda: None),
+                      range(2)))
     assert len(made) == 1 and json.loads((tmp_path / "new" / "one.json").read_text()) == {"made": 1}
 
 
