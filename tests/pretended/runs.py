@@ -1,0 +1,106 @@
+"""Runs on the CPU and on the pretended GPU; prints one line of JSON per case: how far they are apart, or the error.
+
+    python tests/pretended/runs.py FOLDER
+"""
+
+import functools
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from gpu import NAME, PretendedGPU
+
+from pfedmoap import client, clip, cohorts
+from pfedmoap.experiment import Experiment
+from pfedmoap.federation import Round, rounds_of
+from pfedmoap.methods import METHODS, PFedMoAP, PromptFL
+from pfedmoap.paper import experiment
+from pfedmoap.preparation import Place, prepare
+from pfedmoap.protocol import RELEASED, released
+
+
+def small(method, **settings) -> list[Experiment]:
+    return [experiment("digits", method, "smoke", **{"rounds": 2, "shots": 2} | settings)]
+
+
+class Mixing(PromptFL):
+    """Adds a number per client that stays in main memory."""
+
+    def loss(self, model, fixed, images, labels, present, context):
+        return super().loss(model, fixed, images, labels, present, context) + torch.zeros(len(images))
+
+
+class Waiting(PromptFL):
+    """Has the host look at every loss."""
+
+    def loss(self, model, fixed, images, labels, present, context):
+        loss = super().loss(model, fixed, images, labels, present, context)
+        return loss / float(loss.detach().sum()) * loss.detach().sum()
+
+
+CASES = {name: small(method()) for name, method in METHODS.items()} | {
+    "linear gate": small(PFedMoAP(gate="linear")),
+    "random experts": small(PFedMoAP(expert_choice="random"), participation=0.5, rounds=3),
+    "global expert": small(PFedMoAP(expert_choice="global")),
+    "experts per client": small(PFedMoAP(experts=(0, 1, 2, 3, 4))),
+    "bf16": small(PFedMoAP(), precision="bf16"),
+    "privacy": small(PFedMoAP(), epsilon=50.0),
+    "released code": small(PFedMoAP(), protocol=RELEASED),
+    "fp16": small(PFedMoAP(), protocol=released("precision")),
+    "seeds": [replace(small(PFedMoAP())[0], seed=seed) for seed in (1, 2, 3)],
+    "mixing": small(Mixing()),
+    "waiting": small(Waiting()),
+}
+
+
+def finished(runs: list[Experiment], place: Place) -> list[Round]:
+    prepared = [prepare(run, place) for run in runs]
+    return [result for _, result in rounds_of([item.federation for item in prepared])]
+
+
+def waits_of(runs: list[Experiment], place: Place) -> list[int]:
+    """How often the host waits inside the local updates of two rounds, of one epoch and of three."""
+    counts = []
+    for epochs in (1, 3):
+        PretendedGPU.inside = 0
+        finished([replace(run, local_epochs=epochs, rounds=2) for run in runs], place)
+        counts.append(PretendedGPU.inside)
+    return counts
+
+
+def counting(local_update):
+    @functools.wraps(local_update)
+    def counted(*arguments):
+        before = PretendedGPU.waits
+        result = local_update(*arguments)
+        PretendedGPU.inside += PretendedGPU.waits - before
+        return result
+    return counted
+
+
+def compare(runs: list[Experiment], folder: Path) -> dict:
+    expected = finished(runs, Place(cache=str(folder / "cpu")))
+    try:
+        with PretendedGPU():
+            place = Place(cache=str(folder / NAME), device=NAME)  # so that it encodes the images, too
+            ours, waits = finished(runs, place), waits_of(runs, place)
+    except RuntimeError as error:
+        return {"error": str(error)}
+    apart = [abs(own.losses[client] / entry.losses[client] - 1)
+             for own, entry in zip(ours, expected, strict=True) for client in entry.losses]
+    moved = [abs(own.accuracy - entry.accuracy) for own, entry in zip(ours, expected, strict=True)]
+    return {"loss": max(apart, default=0), "accuracy": max(moved), "waits": waits, "rounds": len(ours)}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    clip.read_state_dict = functools.cache(clip.read_state_dict)  # read on the CPU: safetensors knows no such tensors
+    cohorts.local_update = counting(client.local_update)
+    for name, runs in CASES.items():
+        print(json.dumps({"case": name, **compare(runs, Path(sys.argv[1]))}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What a GPU would refuse or wait for, seen without one: whole runs on a pretended GPU give the CPU's results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch.utils import backend_registration
+
+from pfedmoap.methods import METHODS
+
+CASES = [*METHODS, "linear gate", "random experts", "global expert", "experts per client", "bf16", "privacy",
+         "released code", "fp16", "seeds"]  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+    reason="this PyTorch knows no devices that are written in Python")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[str, dict]:
+    """Of every case; in a process of its own, since PyTorch keeps such a device for good."""
+    command = [sys.executable, Path(__file__).with_name("runs.py"), tmp_path_factory.mktemp("features")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {case.pop("case"): case for case in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_mixes_no_devices_and_gives_the_cpus_results(outcomes, case):
+    outcome = outcomes[case]
+    assert outcome.get("error") is None
+    # bf16's attention is another one there: written out, not fused
+    loss, accuracy = (0.05, 0.01) if case == "bf16" else (1e-4, 1e-6)
+    assert outcome["rounds"] >= 2 and outcome["loss"] <= loss and outcome["accuracy"] <= accuracy
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not METHODS.get(case, METHODS["pfedmoap"]).waits])
+def test_the_host_never_waits_inside_a_local_update(outcomes, case):
+    assert outcomes[case]["waits"] == [0, 0]
+
+
+def test_what_mixes_devices_or_waits_is_noticed(outcomes):
+    assert "expected all tensors on the same device" in outcomes["mixing"]["error"]
+    few, many = outcomes["waiting"]["waits"]
+    assert 0 < few < many
+    few, many = outcomes["fedotp"]["waits"]  # until the last transport problem has converged
+    assert 0 < few < many
