@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from open_clip.transformer import QuickGELU
 from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -100,23 +101,37 @@ class Clip:
         return open_clip.get_tokenizer(self.name)
 
     @cached_property
-    def _preprocess(self):
-        return image_transform_v2(PreprocessCfg(**open_clip.get_model_preprocess_cfg(self.model)), is_train=False)
+    def _preprocessing(self) -> PreprocessCfg:
+        return PreprocessCfg(**open_clip.get_model_preprocess_cfg(self.model))
+
+    @cached_property
+    def _test_view(self) -> Callable[[Image.Image], Image.Image]:
+        """The model's own preprocessing, without what `normalise` does."""
+        *view, to_tensor, normalise = image_transform_v2(self._preprocessing, is_train=False).transforms
+        assert isinstance(to_tensor, transforms.ToTensor) and isinstance(normalise, transforms.Normalize)
+        return transforms.Compose(view)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """The test view: the model's own resize, centre crop and normalisation. Returns (3, H, W)."""
-        return self._preprocess(image)
+        """The test view: the model's own resize, centre crop and normalisation. Returns (3, H, W), fp32."""
+        return self.normalise(self.test_pixels(image))
 
-    def augment(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """One training view: random resized crop (area 8 to 100 %, bicubic) and flip (SPEC 5). Returns (3, H, W)."""
+    def test_pixels(self, image: Image.Image) -> Tensor:
+        """The test view before it is normalised: (3, H, W), uint8."""
+        return TF.pil_to_tensor(self._test_view(image))
+
+    def training_pixels(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """One training view: random resized crop (area 8 to 100 %, bicubic) and flip (SPEC 5). (3, H, W), uint8."""
         width, height = image.size
         top, left, rows, columns = _crop_box(height, width, rng)
         size = [self.image_size, self.image_size]
         image = TF.resized_crop(image, top, left, rows, columns, size, InterpolationMode.BICUBIC)
         if rng.random() < 0.5:
             image = TF.hflip(image)
-        config = open_clip.get_model_preprocess_cfg(self.model)
-        return TF.normalize(TF.to_tensor(image), config["mean"], config["std"])
+        return TF.pil_to_tensor(image)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """By the model's mean and standard deviation: (..., 3, H, W), uint8 -> fp32."""
+        return TF.normalize(pixels.float().div(255), self._preprocessing.mean, self._preprocessing.std)
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:

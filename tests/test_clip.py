@@ -185,21 +185,21 @@ def test_preprocessing_is_open_clips_own(tiny_models, tmp_path):
     clip = clips.load("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
     reference = open_clip.create_model_and_transforms("Tiny-ViT")[2]
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8))
-    torch.testing.assert_close(clip.preprocess(image), reference(image))
+    assert torch.equal(clip.preprocess(image), reference(image))
+    assert clip.test_pixels(image).dtype == torch.uint8
 
 
 def test_augmented_views_are_random_crops_and_repeatable(tiny_models, tmp_path):
     clip = clips.load("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
     rows = np.arange(60)[:, None, None] * np.ones((1, 90, 3))  # brightness says which row a pixel comes from
     image = Image.fromarray(rows.astype(np.uint8))
-    views = [clip.augment(image, np.random.default_rng(seed)) for seed in range(200)]
-    assert all(view.shape == (3, 32, 32) for view in views)
-    assert torch.equal(views[0], clip.augment(image, np.random.default_rng(0)))
+    views = [clip.training_pixels(image, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(view.shape == (3, 32, 32) and view.dtype == torch.uint8 for view in views)
+    assert torch.equal(views[0], clip.training_pixels(image, np.random.default_rng(0)))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
-    assert len({clip.augment(noise, np.random.default_rng(seed)).numpy().tobytes() for seed in range(50)}) == 50
-    config = open_clip.get_model_preprocess_cfg(clip.model)
-    shown = torch.stack([view[0].mean(1) for view in views]) * config["std"][0] + config["mean"][0]  # (200, 32)
-    heights = (shown[:, -1] - shown[:, 0]) * 255 / 60 * 32 / 31
+    assert len({clip.training_pixels(noise, np.random.default_rng(seed)).numpy().tobytes() for seed in range(50)}) == 50
+    shown = torch.stack([view[0].float().mean(1) for view in views])  # (200, 32)
+    heights = (shown[:, -1] - shown[:, 0]) / 60 * 32 / 31
     assert heights.min() < 0.45 and heights.max() > 0.9  # areas from 8 % to 100 %
 
 

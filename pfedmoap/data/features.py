@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,8 @@ from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.randomness import generator
 
-BATCH = 32
+BATCH, GPU_BATCH = 32, 128
+AHEAD = 2  # batches that a GPU has been given before the host waits for the first
 MANY_IMAGES, MANY_CORES = 512, 4  # with fewer, decoding in worker processes was measured to be slower than without
 MOST_WORKERS = 16
 
@@ -105,7 +107,7 @@ def _complete(table: FeatureTable, views: "_Views", indices: np.ndarray, progres
             finished, damaged = table.check(indices)
             if damaged.any():
                 warnings.warn(f"damaged rows in {table.rows} are computed again ({damaged.sum()})", stacklevel=3)
-            view, position = np.nonzero(~finished)
+            position, view = np.nonzero(~finished.T)  # all views of an image, so that it is decoded once
             _compute(table, views, np.stack([view, indices[position]], axis=1), progress)
     except OSError as error:
         raise UserError(
@@ -122,21 +124,35 @@ def _compute(table: FeatureTable, views: "_Views", jobs: np.ndarray, progress: b
             f"the features of {views.title} take {needed / 1e6:,.0f} MB and {table.folder} has {free / 1e6:,.0f} MB "
             "free: make room or keep the cache elsewhere (--cache-dir DIR)"
         )
+    on_gpu = views.clip.device.type != "cpu"
+    size, ahead = (GPU_BATCH, AHEAD) if on_gpu else (BATCH, 0)
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    begun: deque[tuple[np.ndarray, Tensor]] = deque()
     with tqdm(total=len(jobs), desc=f"features of {views.title}", unit=" images", delay=1, disable=not progress) as bar:
-        for start, images in zip(range(0, len(jobs), BATCH), _batches(views, jobs), strict=True):
-            batch = jobs[start : start + BATCH]
-            table.write(batch, _encode(views.encode, images))
-            bar.update(len(batch))
+        for batch, images in zip(batches, _decoded(views, batches), strict=True):
+            begun.append((batch, _encode(views, images, size)))  # on a GPU this returns before it is done
+            while len(begun) > (ahead if batch is not batches[-1] else 0):
+                batch, features = begun.popleft()
+                table.write(batch, _fetched(features))
+                bar.update(len(batch))
 
 
-def _encode(encode: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
-    """Features of at most BATCH images, (b, 3, H, W) -> (b, d) or (b, M, d).
+def _encode(views: "_Views", images: np.ndarray, size: int) -> Tensor:
+    """Features of at most `size` images, (b, 3, H, W) -> (b, d) or (b, M, d), on the CLIP's device.
 
     A short batch is filled up: the towers round differently at another batch size, and features should not depend on
     which images happened to be in the cache already.
     """
-    full = images if len(images) == BATCH else np.resize(images, (BATCH, *images.shape[1:]))  # repeats the images
-    features = encode(torch.from_numpy(full))[: len(images)].cpu().numpy()
+    full = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))  # repeats the images
+    pixels = torch.from_numpy(full)
+    if views.clip.device.type == "cuda":
+        pixels = pixels.pin_memory()  # else the host waits for the copy
+    pixels = pixels.to(views.clip.device, non_blocking=True)
+    return views.encode(views.clip.normalise(pixels) if pixels.dtype == torch.uint8 else pixels)[: len(images)]
+
+
+def _fetched(features: Tensor) -> np.ndarray:
+    features = features.cpu().numpy()
     if not np.isfinite(features).all():
         raise PfedmoapError("the image tower gives features that are not finite: check its weights, or use fp32")
     return features
@@ -144,7 +160,7 @@ def _encode(encode: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True)
 class _Views:
-    """The preprocessed image of a (view, image) pair, and how it is encoded; `seed` None is the test view."""
+    """The image of a (view, image) pair as it is encoded, and how; `seed` None is the test view."""
 
     clip: Clip
     imageset: ImageSet
@@ -167,30 +183,43 @@ class _Views:
         images = getattr(self.imageset, self.split).images
         return ImageArray(images.as_array()) if hasattr(images, "as_array") else images  # drawn all at once: faster
 
+    @cached_property
+    def _last(self) -> dict[int, Image.Image]:
+        """The image that was decoded last, as its other views come next."""
+        return {}
+
+    def _image(self, index: int) -> Image.Image:
+        if index not in self._last:
+            self._last.clear()
+            self._last[index] = self.images[index]
+        return self._last[index]
+
     def __getitem__(self, job: np.ndarray) -> np.ndarray | UserError:
+        """(3, H, W): uint8, which is four times less to hand over than what it becomes when it is normalised; or fp32.
+        """
         view, index = map(int, job)
         try:
-            image = self.images[index]
+            image = self._image(index)
         except UserError as error:  # returned, as a worker process would bury it in a traceback
             return error
         if self.cifar:
             return cifar_view(image, self.imageset.name, self.clip.image_size).numpy()
         if self.seed is None:
-            return self.clip.preprocess(image).numpy()
-        return self.clip.augment(image, generator(self.seed, "view", self.split, index, view)).numpy()
+            return self.clip.test_pixels(image).numpy()
+        return self.clip.training_pixels(image, generator(self.seed, "view", self.split, index, view)).numpy()
 
 
-def _batches(views: _Views, jobs: np.ndarray) -> Iterator[np.ndarray]:
-    """Preprocessed batches, (b, 3, H, W); files are decoded in worker processes where there are many of them.
+def _decoded(views: _Views, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The batches' images, (b, 3, H, W); files are decoded in worker processes where there are many of them.
 
     Batches travel as arrays through pipes: tensors would need shared memory, of which containers often have too little.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    worthwhile = isinstance(views.images, ImageFiles) and len(jobs) >= MANY_IMAGES and cores >= MANY_CORES
-    workers = min(cores, MOST_WORKERS) if worthwhile else 0
+    many = sum(map(len, batches)) >= MANY_IMAGES and cores >= MANY_CORES
+    workers = min(cores, MOST_WORKERS) if many and isinstance(views.images, ImageFiles) else 0
     loader = DataLoader(
         views,
-        batch_sampler=[jobs[start : start + BATCH] for start in range(0, len(jobs), BATCH)],
+        batch_sampler=batches,
         collate_fn=_collate,
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,  # the other ways would copy the weights to every worker

@@ -2,11 +2,13 @@
 
 Both read the same JPEG files with the same CLIP, in turns, and every turn of the cache starts empty. The embedded CLIP
 is so small that whatever the cache does besides is seen best; --rn50 takes CLIP's RN50 with random weights instead.
-Prints images per second and the ratio, the time of a second call (nothing to compute), and how long `prepare`, loading
-CLIP included, takes when all features are cached. With --cifar10, also the time to load and partition CIFAR-10's 60,000
-files.
+Prints images per second and the ratio; with --views V training views of every image also, which share of that time
+the tower would need by itself: how busy a GPU is. Then the time of a second call (nothing to compute), and how long
+`prepare`, loading CLIP included, takes when all features are cached. With --cifar10, also the time to load and
+partition CIFAR-10's 60,000 files.
 
-    python tests/benchmarks/feature_cache.py [--images 960] [--repeats 3] [--rn50] [--cifar10 DATA_ROOT]
+    python tests/benchmarks/feature_cache.py [--images 960] [--repeats 3] [--rn50] [--views 8] [--device cuda]
+                                             [--precision bf16] [--cifar10 DATA_ROOT]
 """
 
 import argparse
@@ -20,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import torch
+from measuring import wait_for_gpu
 from PIL import Image
 from safetensors.torch import save_model
 
 from pfedmoap import clip as clips
 from pfedmoap import paper
 from pfedmoap.data import catalog
-from pfedmoap.data.features import BATCH, image_features
+from pfedmoap.data.features import BATCH, GPU_BATCH, image_features
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.data.partition import partition
 from pfedmoap.methods import PFedMoAP
@@ -49,7 +52,7 @@ def bare_loop(clip: clips.Clip, imageset: ImageSet) -> np.ndarray:
     for start in range(0, len(imageset.train), BATCH):
         indices = range(start, min(start + BATCH, len(imageset.train)))
         batch = torch.stack([clip.preprocess(imageset.train.images[index]) for index in indices])
-        features.append(clip.encode_images(batch).numpy())
+        features.append(clip.encode_images(batch).cpu().numpy())
     return np.concatenate(features)
 
 
@@ -92,9 +95,22 @@ def compare(clip: clips.Clip, imageset: ImageSet, folder: Path, repeats: int) ->
     print(f"second call {1000 * took:.0f} ms")
 
 
-def second_start(data_root: Path, folder: Path, model: str, weights: str | None) -> None:
+def busy(clip: clips.Clip, imageset: ImageSet, folder: Path, views: int) -> None:
+    """The share of the extraction's time that the tower alone would need for as many images."""
+    size = BATCH if clip.device.type == "cpu" else GPU_BATCH
+    images = torch.randn(size, 3, clip.image_size, clip.image_size).to(clip.device)
+    count = views * len(imageset.train)
+    clip.encode_images(images)
+    wait_for_gpu()
+    (alone, _), _ = timed(lambda: [clip.encode_images(images) for _ in range(-(-count // size))] and wait_for_gpu())
+    (took, _), _ = timed(image_features, clip, imageset, "train", views, cache_dir=folder, progress=False)
+    print(f"{views} training views of every image: {count / took:.0f} images/s, the tower alone {count / alone:.0f}: "
+          f"busy for {100 * alone / took:.0f} % of the time")
+
+
+def second_start(data_root: Path, folder: Path, model: str, weights: str | None, device: str) -> None:
     experiment = paper.experiment("folders", PFedMoAP(), "quick", clients=5, model=model, weights=weights)
-    place = Place(str(data_root), str(folder / "prepare"))
+    place = Place(str(data_root), str(folder / "prepare"), device)
     prepare(experiment, place)
     clips.load.cache_clear()  # as in a new process
     (took, _), _ = timed(prepare, experiment, place)
@@ -115,6 +131,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rn50", action="store_true")
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--cifar10", metavar="DATA_ROOT")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -126,8 +145,10 @@ def main() -> None:
         model, weights = "embedded_clip", None
         if arguments.rn50:
             model, weights = "RN50-quickgelu", write_rn50(folder / "rn50.safetensors")
-        compare(clips.load(model, weights), imageset, folder / "cache", arguments.repeats)
-        second_start(folder / "images", folder, model, weights)
+        clip = clips.load(model, weights, device=arguments.device, precision=arguments.precision)
+        compare(clip, imageset, folder / "cache", arguments.repeats)
+        busy(clip, imageset, folder / "busy", arguments.views)
+        second_start(folder / "images", folder, model, weights, arguments.device)
     if arguments.cifar10:
         load_cifar10(arguments.cifar10)
 

@@ -31,6 +31,7 @@ class FakeClip:
     embed_dim = 5
     positions = 4
     image_size = SIZE
+    device = torch.device("cpu")
 
     def __init__(self, seed=0, delay=0.0):
         self.fingerprint = f"{seed}" * 64
@@ -39,13 +40,15 @@ class FakeClip:
         self.delay = delay
         self.batches = 0
 
-    def preprocess(self, image):
-        pixels = np.asarray(image.resize((SIZE, SIZE)), dtype=np.float32) / 255
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+    def test_pixels(self, image):
+        return torch.from_numpy(np.array(image.resize((SIZE, SIZE)))).permute(2, 0, 1)
 
-    def augment(self, image, generator):
+    def training_pixels(self, image, generator):
         left, top = generator.integers(0, image.width // 2, size=2)
-        return self.preprocess(image.crop((left, top, left + image.width // 2, top + image.height // 2)))
+        return self.test_pixels(image.crop((left, top, left + image.width // 2, top + image.height // 2)))
+
+    def normalise(self, pixels):
+        return pixels.float() / 255
 
     def encode_images(self, batch):
         time.sleep(self.delay)
@@ -81,7 +84,7 @@ def toy_set(n=150, augment=True, fingerprint="ab" * 32):
 
 
 def expected(clip, images):
-    return clip.encode_images(torch.stack([clip.preprocess(image) for image in images])).numpy()
+    return clip.encode_images(clip.normalise(torch.stack([clip.test_pixels(image) for image in images]))).numpy()
 
 
 def test_test_view_equals_encoding_by_hand(tmp_path):
@@ -159,6 +162,14 @@ def test_views_depend_on_seed_image_and_view_alone(tmp_path):
     other_seed = image_features(clip, imageset, "train", 1, cache_dir=tmp_path / "a", seed=2)
     assert np.abs(other_seed[0] - two[0]).max() > 0.01
     assert np.array_equal(image_features(clip, imageset, "train", 1, cache_dir=tmp_path / "a", seed=1), two[:1])
+
+
+def test_an_image_is_decoded_once_for_all_its_views(tmp_path):
+    clip, imageset = FakeClip(), toy_set(n=10)
+    found = image_features(clip, imageset, "train", 40, cache_dir=tmp_path)
+    assert imageset.train.images.asked == list(range(10))
+    again = image_features(clip, toy_set(n=10), "train", 40, cache_dir=tmp_path / "one by one", indices=np.array([7]))
+    assert np.array_equal(found[:, 7], again[:, 7])
 
 
 def test_sets_without_augmentation_have_the_test_view_in_every_view(tmp_path):
