@@ -129,12 +129,17 @@ def _compute(table: FeatureTable, views: "_Views", jobs: np.ndarray, progress: b
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     begun: deque[tuple[np.ndarray, Tensor]] = deque()
     with tqdm(total=len(jobs), desc=f"features of {views.title}", unit=" images", delay=1, disable=not progress) as bar:
-        for batch, images in zip(batches, _decoded(views, batches), strict=True):
-            begun.append((batch, _encode(views, images, size)))  # on a GPU this returns before it is done
-            while len(begun) > (ahead if batch is not batches[-1] else 0):
+
+        def finish_all_but(number: int) -> None:
+            while len(begun) > number:
                 batch, features = begun.popleft()
                 table.write(batch, _fetched(features))
                 bar.update(len(batch))
+
+        for batch, images in zip(batches, _decoded(views, batches), strict=True):
+            begun.append((batch, _encode(views, images, size)))  # on a GPU this returns before it is done
+            finish_all_but(ahead)
+        finish_all_but(0)
 
 
 def _encode(views: "_Views", images: np.ndarray, size: int) -> Tensor:
