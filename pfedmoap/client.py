@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap import graphs
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Method
 from pfedmoap.privacy import clip_gradients
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
@@ -125,7 +125,7 @@ def local_update(
     features: Tensor,
     labels: Tensor,
     recipe: Recipe,
-    context: Context,
+    context: Common,
     momentum: Tensors | None = None,
 ) -> Trained:
     """Trains a cohort: E epochs of SGD from each client's own start.
@@ -152,7 +152,9 @@ def local_update(
     losses = torch.zeros(len(batches.steps), device=device)  # (clients,)
     number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step, known to a GPU that repeats it by itself
 
-    def step(active: int) -> None:
+    steps = torch.tensor(batches.steps, device=device)  # (clients,)
+
+    def step(active: int, some_are_done: bool) -> None:
         leaves = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
         model = {name: leaf.float() for name, leaf in leaves.items()}
         rows, view = (own[:active].index_select(1, number) for own in (images, views))  # (active, 1, B), (active, 1)
@@ -160,32 +162,51 @@ def local_update(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
             features[view, rows[:, 0]], labels[rows[:, 0]], present[:active], context)  # (active,)
         gradients = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
-        losses[:active] += loss.detach()
+        training = number < steps[:active] if some_are_done else None  # (active,)
+        losses[:active] += loss.detach() if training is None else loss.detach().where(training, 0)
         if recipe.clip is not None:
             gradients = clip_gradients(gradients, set(method.upload(model)), recipe.clip)
         for name, gradient in gradients.items():
             rate = rates[:active].index_select(1, number).squeeze(1) * method.learning_rate(name, recipe.lr)
-            _sgd_step(tensors[name][:active], momentum[name][:active], gradient, rate, recipe)
+            _sgd_step(tensors[name][:active], momentum[name][:active], gradient, rate, recipe, training)
         number.add_(1)
 
     state = [*tensors.values(), *momentum.values(), losses, number]
     capture = None if method.waits else graphs.capture_for(device)
-    for active, times in _stretches(batches.steps):
-        graphs.repeat(partial(step, active), times, state, capture)
-    return Trained(tensors, momentum, losses / torch.tensor(batches.steps, device=device))
+    for active, times, some_are_done in _stretches(batches.steps, least=1 if capture is None else graphs.PAYS):
+        graphs.repeat(partial(step, active, some_are_done), times, state, capture)
+    return Trained(tensors, momentum, losses / steps)
 
 
-def _stretches(steps: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """How many clients train, and for how many steps: (3, 2, 2) -> (3, 2), (1, 1)."""
+def _stretches(steps: Sequence[int], least: int) -> Iterator[tuple[int, int, bool]]:
+    """How many clients are in the batch, for how many steps, and whether some of them are done before its end.
+
+    (5, 4, 4) -> (3, 4, False), (1, 1, False). As long as there are `least` steps left, no stretch is shorter, as a GPU
+    repeats only what is always the same: who is done stays for the rest of it, and nothing of theirs moves.
+    """
     done = 0
-    for until in sorted(set(steps)):
-        yield sum(own >= until for own in steps), until - done
+    while done < steps[0]:
+        active = sum(own > done for own in steps)
+        until = min((own for own in steps[:active] if own - done >= least), default=steps[0])
+        yield active, until - done, steps[active - 1] < until
         done = until
 
 
-def _sgd_step(tensor: Tensor, buffer: Tensor, gradient: Tensor, rate: Tensor, recipe: Recipe) -> None:
-    """torch.optim.SGD's step in place, with a learning rate per client: (clients, ...), rate (clients,)."""
+def _sgd_step(
+    tensor: Tensor, buffer: Tensor, gradient: Tensor, rate: Tensor, recipe: Recipe, training: Tensor | None
+) -> None:
+    """torch.optim.SGD's step in place, with a learning rate per client: (clients, ...), rate (clients,).
+
+    Args:
+        training: (clients,) bool, False for those of whom nothing moves; None: everyone trains.
+    """
+    per_client = (-1, *[1] * (tensor.dim() - 1))
     # In fp16 one rounding, as on a GPU: on a CPU torch would round the weight decay itself.
     gradient = gradient.float().add(tensor.float(), alpha=recipe.weight_decay).to(tensor.dtype)
+    before = None if training is None else buffer.clone()
     buffer.mul_(recipe.momentum).add_(gradient)  # a zero buffer makes the first step torch's
-    tensor.sub_(rate.view(-1, *[1] * (tensor.dim() - 1)) * buffer)
+    step = rate.view(per_client) * buffer
+    if training is not None:
+        buffer.copy_(torch.where(training.view(per_client), buffer, before))
+        step = torch.where(training.view(per_client), step, 0)
+    tensor.sub_(step)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.client import Batches, Recipe, Trained, local_update
-from pfedmoap.methods.base import Common, Method
+from pfedmoap.errors import PfedmoapError
+from pfedmoap.methods.base import Context, Method
 from pfedmoap.server import Tensors
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Cohort:
     features: Tensor
     labels: Tensor
     recipe: Recipe
-    context: Common
+    context: Context
     momentum: Tensors | None = None
 
     def __len__(self) -> int:
@@ -109,7 +110,12 @@ def train_as_one(cohorts: Sequence[Cohort]) -> list[Trained]:
     by_steps = torch.tensor(order, device=device)
 
     def joined(parts: Sequence[Tensors]) -> Tensors:
-        return {name: torch.cat([part[name] for part in parts])[by_steps] for name in parts[0]}
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        for name, tensor in whole.items():
+            if len(tensor) != len(steps):
+                raise PfedmoapError(f"{cohorts[0].method.title}'s {name!r} has {len(tensor)} rows for {len(steps)} "
+                                    f"clients of {len(cohorts)} runs: give it a row per client.")
+        return {name: tensor[by_steps] for name, tensor in whole.items()}
 
     momentum = None if cohorts[0].momentum is None else joined([cohort.momentum for cohort in cohorts])
     trained = replace(

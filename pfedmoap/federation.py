@@ -210,7 +210,8 @@ class Federation:
         if self.plan.sequential:
             personal = self.method.inherit(personal, self.turns.model)
         start = self.method.start(download, personal, client, self.context)
-        return {name: tensor.to(self.plan.dtype) for name, tensor in start.items()}
+        # Sorted, as they are after a restart: clients train together whose tensors have the same names.
+        return {name: tensor.to(self.plan.dtype) for name, tensor in sorted(start.items())}
 
     def _cohort(
         self, clients: list[int], starts: dict[int, Tensors], downloads: Mapping[int, Tensors], number: int,
@@ -259,7 +260,7 @@ def rounds_of(federations: Sequence[Federation]) -> Iterator[tuple[int, Round]]:
     Yields:
         A federation's place and its round, once that is complete.
     """
-    if len(federations) > 1:
+    if len({id(one.data.train_features) for one in federations}) > 1:
         for federation, data in zip(federations, in_one_table([own.data for own in federations]), strict=True):
             federation.data = data
     while missing := [one for one in federations if len(one.history) < one.plan.rounds]:

@@ -34,8 +34,6 @@ def repeat(step: Step, times: int, state: Sequence[Tensor], capture: Capture | N
     if capture is not None and capture not in _failed and times >= PAYS:
         _take(step, WARM_UP)
         replay, done = _checked(step, state, capture), WARM_UP
-        if replay is None:
-            _failed.add(capture)
     _take(replay or step, times - done)
 
 
@@ -51,9 +49,13 @@ def _checked(step: Step, state: Sequence[Tensor], capture: Capture) -> Step | No
         replay()
         if not all(map(_same_way, before, after, state)):
             replay = None
+            if all(bool(tensor.isfinite().all()) for tensor in after):  # else it says nothing about other updates
+                _failed.add(capture)
             log.debug("a captured step does something else: steps are launched one by one")
-    except RuntimeError as error:  # out of memory is one, too
+    except RuntimeError as error:
         replay = None
+        if not isinstance(error, torch.OutOfMemoryError):  # which a smaller cohort may not meet
+            _failed.add(capture)
         log.debug("steps are launched one by one: %s", error)
     _restore(state, before)
     return replay

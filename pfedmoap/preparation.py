@@ -159,4 +159,7 @@ def _rows(shares: Sequence[np.ndarray], order: Sequence[int]) -> list[np.ndarray
 
 def _cohort_bytes(device: str) -> int:
     """Memory for a cohort's training step: 2 GiB in main memory, half of what is free on a GPU."""
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.startswith("cuda") else 2 * 2**30
+    if not device.startswith("cuda"):
+        return 2 * 2**30
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+    return (torch.cuda.mem_get_info(device)[0] + kept) // 2

@@ -28,7 +28,7 @@ def in_processes(work: Work, tasks: Sequence[Task], jobs: int, bar: tqdm) -> lis
         What the work returns, in the tasks' order.
 
     Raises:
-        PfedmoapError: a worker was killed, or what the work raised; the other tasks are done all the same.
+        PfedmoapError: a worker was killed. What the work itself raises comes after all other tasks are done.
     """
     if not tasks:
         return []

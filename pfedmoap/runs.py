@@ -1,6 +1,7 @@
 """From an experiment to its record: one run, resumable, or many on all cores, or several as one batch on a GPU."""
 
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,7 @@ from pfedmoap.store import Record, Store
 from pfedmoap.workers import one_thread
 
 TOGETHER = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
+_log = logging.getLogger(__name__)
 PACKAGES = ("torch", "open_clip_torch", "torchvision", "numpy", "pfedmoap")
 
 
@@ -78,7 +80,8 @@ def run_all(
     Args:
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
             written in a notebook.
-        together: runs in a batch; None: 1, which pays best on a CPU, on a GPU up to 8.
+        together: runs in a batch; None: 1, which pays best on a CPU, on a GPU up to 8. Methods that see every image
+            position have features too large for that, and run alone.
 
     Returns:
         One row per experiment, in their order (`frame`).
@@ -91,15 +94,18 @@ def run_all(
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
     for finished in set(experiments) - set(missing):
         store.tidy(finished)
-    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(missing), 1))
+    together = (1 if place.device == "cpu" else TOGETHER) if together is None else together
+    if together < 1:
+        raise UserError(f"together must be a whole number >= 1, not {together}.")
+    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, together)]
+    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(batches), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
     _compute_features(missing, place, progress)
-    together = together or (1 if place.device == "cpu" else TOGETHER)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
+    title += f", up to {together} seeds as one batch" * (len(batches) < len(missing))
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
-        failed = _run_batches([Batch(group, place, str(store.folder)) for group in in_batches(missing, together)],
-                              jobs, bar)
+        failed = _run_batches(batches, jobs, bar)
     if failed:
         lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
         raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
@@ -200,7 +206,7 @@ def record_of(prepared: Prepared, seconds: dict[str, float], together: int = 1) 
 
     Args:
         seconds: wall time; of a batch, the run's share.
-        together: runs in its batch.
+        together: runs in the batch that it ended in.
     """
     federation, imageset = prepared.federation, prepared.imageset
     means = [entry.accuracy for entry in federation.history]
@@ -252,7 +258,11 @@ def in_batches(experiments: Iterable[Experiment], most: int) -> list[tuple[Exper
     alike: dict[Experiment, list[Experiment]] = {}
     for experiment in experiments:
         alike.setdefault(replace(experiment, seed=0), []).append(experiment)
-    return [tuple(group[at : at + most]) for group in alike.values() for at in range(0, len(group), most)]
+    batches = []
+    for kind, group in alike.items():
+        size = 1 if kind.method.spatial else most
+        batches += [tuple(group[at : at + size]) for at in range(0, len(group), size)]
+    return batches
 
 
 def _run_batches(batches: Sequence[Batch], jobs: int, bar: tqdm) -> list[Failure]:
@@ -276,21 +286,29 @@ def _work(batch: Batch, on_round: Callable[[], Any], wait: bool) -> Outcome:
     with ExitStack() as claims:  # in an order that all processes keep to, so that no two wait for each other
         mine = {experiment for experiment in sorted(batch.experiments, key=lambda item: item.key)
                 if claims.enter_context(store.claim(experiment, wait))}
-        missing = [item for item in batch.experiments if item in mine and store.get(item) is None]
-        failed = _run_or_part(missing, batch.place, store, lambda _: on_round())
+        own = [item for item in batch.experiments if item in mine]
+        try:
+            refuse_other_images(own, batch.place, store)
+            failed = _run_or_part(own, batch.place, store, lambda _: on_round())
+        except UserError as error:
+            failed = [(item, error) for item in own]
     return Outcome(tuple(item for item in batch.experiments if item not in mine), failed)
 
 
 def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
-    """Runs a batch; where it fails, every run by itself, so that the others do not fail with the one that does."""
-    if not experiments:
+    """Runs what is missing of a batch; where it fails, every run alone, so that not all fail with the one that does."""
+    missing = [experiment for experiment in experiments if store.get(experiment) is None]
+    if not missing:
         return []
     try:
-        _run(experiments, place, store, False, on_round)
+        _run(missing, place, store, False, on_round)
         return []
-    except (PfedmoapError, torch.OutOfMemoryError) as error:
-        if len(experiments) > 1:
-            return [failure for item in experiments for failure in _run_or_part([item], place, store, on_round)]
-        if isinstance(error, PfedmoapError):
-            return [(experiments[0], error)]
-        raise
+    except Exception as error:
+        if len(missing) == 1:
+            if isinstance(error, PfedmoapError):
+                return [(missing[0], error.with_traceback(None))]  # which holds everything that the run held
+            raise
+        labels = ", ".join(experiment.label for experiment in missing)
+        _log.warning("%s do not run as one batch, now each by itself: %s", labels, str(error))
+    # After the except block, as the error holds the batch's tables, for which there may have been too little memory.
+    return [failure for item in missing for failure in _run_or_part([item], place, store, on_round)]

@@ -1,20 +1,24 @@
 """Runs that differ only in their seed, trained as one batch: the same as each by itself."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_context, make_data
+from conftest import NAMES, make_context, make_data
 from test_federation import MOAP, RECIPE, assert_close, federation, finished, state
 from test_runs import place, small  # noqa: F401
 
+from pfedmoap import runs
 from pfedmoap.cohorts import Cohort
 from pfedmoap.data.federated import in_one_table
-from pfedmoap.errors import PfedmoapError
+from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.federation import rounds_of
-from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT
+from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT, ZeroShot
+from pfedmoap.preparation import Place
 from pfedmoap.privacy import Privacy
+from pfedmoap.prompts import PromptEncoder, TextFeatures
 from pfedmoap.runs import in_batches, run, run_all
 from pfedmoap.store import Store
 
@@ -83,7 +87,7 @@ def test_clients_of_all_runs_train_at_once_and_those_with_a_gate_by_themselves(t
                  for one, known in zip(runs, before, strict=True)]
         new.append(sum(not own for flags in again for own in flags))
         gates.append(sum(own for flags in again for own in flags))
-    assert sizes == [count for pair in zip(new, gates, strict=True) for count in pair if count]
+    assert sizes == [count for pair in zip(gates, new, strict=True) for count in pair if count]
     assert max(gates) > 2, "more than one run has"
 
 
@@ -118,6 +122,50 @@ def test_one_table_holds_every_runs_images():
         assert own.test_features is part.test_features
 
 
+def test_what_is_not_the_same_in_all_runs_keeps_them_apart(tiny_clip, monkeypatch):
+    """The protocol switches `class_names`, shuffled by seed, and `fedprox_gradient`."""
+    def shuffled():
+        for one, names in zip(spread(tiny_clip, PromptFL()), (NAMES, NAMES[::-1], NAMES), strict=True):
+            one.context = dataclasses.replace(one.context, text=TextFeatures(PromptEncoder(tiny_clip, names)))
+            yield one
+
+    expected = [finished(run) for run in shuffled()]
+    sizes = cohorts_of(monkeypatch)
+    assert_same(as_one(list(shuffled())), expected)
+    assert sizes == [8, 4] * 4 or sizes == [4, 8] * 4
+
+
+def test_the_released_fedprox_is_promptfl_in_a_batch_too(tiny_clip):
+    runs = spread(tiny_clip, FedProx())
+    for one in runs:
+        one.context = dataclasses.replace(one.context, proximal_gradient=False)
+    for ours, expected in zip(as_one(runs), as_one(spread(tiny_clip, PromptFL())), strict=True):
+        assert_close(state(ours), state(expected), tolerance=1e-7)
+
+
+def test_a_run_that_was_restored_trains_together_with_a_fresh_one(tiny_clip, monkeypatch):
+    first = spread(tiny_clip, MOAP, seeds=(1, 2))
+    for one in first:
+        one.run_round(), one.run_round()
+    second = spread(tiny_clip, MOAP, seeds=(1, 2))
+    tensors, plain = first[0].snapshot()
+    second[0].restore(dict(sorted(tensors.items())), plain)  # as a file has them
+    second[1] = first[1]
+    sizes = cohorts_of(monkeypatch)
+    as_one(second)
+    assert sizes == [8, 8]
+
+
+def test_a_fixed_tensor_without_a_row_per_client_is_refused(tiny_clip):
+    class Broadcasting(PromptFL):
+        def fixed(self, model, downloads, context, own=None):
+            return {"bias": torch.zeros(1, 1, len(NAMES))}
+
+    finished(spread(tiny_clip, Broadcasting(), rounds=1)[0])  # alone it may
+    with pytest.raises(PfedmoapError, match="PromptFL's 'bias' has 3 rows for 12 clients of 3 runs"):
+        as_one(spread(tiny_clip, Broadcasting(), rounds=1))
+
+
 @pytest.mark.parametrize("name", ["seed", "initial_prompt"])
 def test_a_loss_that_looks_at_what_each_run_has_of_its_own_is_refused(tiny_clip, name):
     class Looking(PromptFL):
@@ -126,6 +174,7 @@ def test_a_loss_that_looks_at_what_each_run_has_of_its_own_is_refused(tiny_clip,
             return super().loss(model, fixed, images, labels, present, context)
 
     finished(spread(tiny_clip, Looking(), rounds=1)[0])  # alone it may
+    assert not hasattr(spread(tiny_clip, Looking())[0].context.common, name)
     with pytest.raises(PfedmoapError, match=f"each with a {name} of its own.*--together 1"):
         as_one(spread(tiny_clip, Looking(), rounds=1))
 
@@ -138,9 +187,28 @@ def test_batches_hold_runs_that_differ_in_nothing_but_their_seed():
     assert [[item.seed for item in batch] for batch in in_batches(grid, 2)] == [[1, 2], [3], [1, 2], [3]]
     assert {batch[0].method.lam for batch in in_batches(grid, 8)} == {0.5, 0.1}
     assert [len(batch) for batch in in_batches(grid, 1)] == [1] * 6
+    assert [len(batch) for batch in in_batches([small(FedOTP(), seed=seed) for seed in SEEDS], 8)] == [1] * 3
 
 
-@pytest.mark.parametrize("method", [PFedMoAP(), FedOTP(iterations=5), PFedPrompt()], ids=lambda method: method.name)
+@pytest.mark.parametrize(("device", "given", "sizes"), [("cpu", None, [1] * 9), ("cuda", None, [8, 1]),
+                                                        ("cuda", 1, [1] * 9), ("cpu", 3, [3] * 3)])
+def test_seeds_are_one_batch_on_a_gpu_unless_asked_for_otherwise(tmp_path, monkeypatch, device, given, sizes):
+    class Looked(Exception):
+        pass
+
+    def look(batches, jobs, bar):
+        assert [len(batch.experiments) for batch in batches] == sizes
+        raise Looked
+
+    monkeypatch.setattr(runs, "_run_batches", look)
+    grid = [small(PromptFL(), seed=seed) for seed in range(1, 10)]
+    with pytest.raises(Looked):
+        run_all(grid, Place(device=device), store=Store(tmp_path), together=given, progress=False)
+    with pytest.raises(UserError, match="together must be a whole number >= 1, not 0"):
+        run_all(grid, Place(device=device), store=Store(tmp_path), together=0, progress=False)
+
+
+@pytest.mark.parametrize("method", [PFedMoAP(), CoOp(), PFedPrompt()], ids=lambda method: method.name)
 def test_records_of_a_batch_are_those_of_runs_alone(place, tmp_path, method):  # noqa: F811
     store, grid = Store(tmp_path), [small(method, seed=seed, shots=2, rounds=2) for seed in SEEDS]
     run_all(grid, place, store=store, jobs=1, together=3, progress=False)
@@ -184,3 +252,60 @@ def test_a_run_that_fails_takes_no_other_of_its_batch_with_it(place, tmp_path, j
         run_all(grid, place, store=store, jobs=jobs, together=3, progress=False)
     assert [store.get(one) is not None for one in grid] == [True, False, True, False]
     assert store.get(grid[0])["together"] == 1
+
+
+class Held:
+    """What a run has in memory."""
+
+
+def test_a_batch_for_which_there_is_too_little_memory_runs_one_by_one(place, tmp_path, monkeypatch, caplog):  # noqa: F811
+    store, grid, run_alone = Store(tmp_path), [small(PromptFL(), seed=seed, shots=2) for seed in SEEDS], runs._run
+    held = []
+
+    def scarce(experiments, *arguments):
+        if len(experiments) > 1:
+            tables = Held()
+            held.append(weakref.ref(tables))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert held[0]() is None, "the batch's memory was not given back"
+        return run_alone(experiments, *arguments)
+
+    monkeypatch.setattr(runs, "_run", scarce)
+    run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    assert [store.get(one)["together"] for one in grid] == [1, 1, 1] and len(held) == 1
+    assert "do not run as one batch, now each by itself: CUDA out of memory" in caplog.text
+
+
+def test_a_full_disk_costs_no_run_that_is_stored(place, tmp_path, monkeypatch):  # noqa: F811
+    store, grid, put = Store(tmp_path), [small(PromptFL(), seed=seed, shots=2) for seed in SEEDS], Store.put
+    stored = []
+
+    def full(self, experiment, record):
+        stored.append(experiment.seed)
+        if stored == [1, 2]:
+            raise UserError("No space left on device")
+        put(self, experiment, record)
+
+    monkeypatch.setattr(Store, "put", full)
+    run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    assert stored == [1, 2, 2, 3]
+
+
+def test_runs_that_another_process_is_at_are_left_to_it_and_waited_for(place, tmp_path):  # noqa: F811
+    store, grid = Store(tmp_path), [small(PromptFL(), seed=seed, shots=2) for seed in SEEDS]
+    batch = runs.Batch(tuple(grid), place, str(tmp_path))
+    with store.claim(grid[1]):
+        busy, failed = runs._work(batch, lambda: None, wait=False)
+        assert busy == (grid[1],) and not failed
+        assert [store.get(one) is not None for one in grid] == [True, False, True]
+    assert runs._work(batch._replace(experiments=busy), lambda: None, wait=True) == ((), [])
+    assert store.get(grid[1])["together"] == 1
+
+
+def test_processes_claim_a_batch_in_one_order_so_that_none_waits_for_ever(place, tmp_path, monkeypatch):  # noqa: F811
+    claimed, claim = [], Store.claim
+    monkeypatch.setattr(Store, "claim", lambda self, one, wait=False: [claimed.append(one), claim(self, one, wait)][1])
+    grid = [small(ZeroShot(), seed=seed) for seed in range(1, 6)]
+    for order in (grid, grid[::-1]):
+        runs._work(runs.Batch(tuple(order), place, str(tmp_path)), lambda: None, wait=True)
+    assert claimed[:5] == claimed[5:] and set(claimed) == set(grid)

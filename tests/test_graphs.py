@@ -9,7 +9,7 @@ from test_client import MOAP, RECIPE, update
 
 from pfedmoap import graphs
 from pfedmoap.client import _stretches
-from pfedmoap.methods import FedOTP, PFedMoAP
+from pfedmoap.methods import CoOp, FedOTP, PFedMoAP
 
 
 class Counting:
@@ -116,8 +116,37 @@ def test_a_local_update_is_the_same_if_its_steps_are_replayed(context, monkeypat
         torch.testing.assert_close(ours.momentum[name], expected.momentum[name], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("steps", "stretches"), [
-    ((4,), [(1, 4)]), ((3, 2, 2), [(3, 2), (1, 1)]), ((5, 5, 1), [(3, 1), (2, 4)]),
+@pytest.mark.parametrize("method", [MOAP, CoOp()], ids=lambda method: method.name)
+def test_clients_who_are_done_stay_where_they_are_until_the_end_of_a_stretch(context, monkeypatch, method):
+    recipe, data = replace(RECIPE, epochs=5, schedule="cosine"), make_data(train_sizes=(16, 12, 9, 5))  # 20, 15, 10, 5
+    expected = update(context, data, [0, 1, 2, 3], method, recipe)
+    taken = []
+    monkeypatch.setattr(graphs, "capture_for", lambda device: lambda step: taken.append(step) or step)
+    ours = update(context, data, [0, 1, 2, 3], method, recipe)
+    assert len(taken) == 1  # one stretch of fifteen steps, in which two are done early; the last five are too few
+    torch.testing.assert_close(ours.losses, expected.losses, rtol=1e-6, atol=1e-6)
+    for name, tensor in expected.tensors.items():
+        torch.testing.assert_close(ours.tensors[name], tensor, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours.momentum[name], expected.momentum[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "least", "stretches"), [
+    ((4,), 1, [(1, 4, False)]), ((3, 2, 2), 1, [(3, 2, False), (1, 1, False)]),
+    ((5, 5, 1), 1, [(3, 1, False), (2, 4, False)]), ((5, 5, 1), 4, [(3, 5, True)]),
+    ((20, 15, 10, 5), 12, [(4, 15, True), (1, 5, False)]), ((30, 30, 12), 12, [(3, 12, False), (2, 18, False)]),
+    ((3, 2), 12, [(2, 3, True)]),
 ])
-def test_stretches(steps, stretches):
-    assert list(_stretches(steps)) == stretches
+def test_stretches(steps, least, stretches):
+    assert list(_stretches(steps, least)) == stretches
+
+
+def test_what_failed_for_want_of_memory_or_for_numbers_that_are_not_finite_is_tried_again():
+    ours = Counting()
+    for _ in range(2):
+        graphs.repeat(ours.step, 20, [ours.x, ours.number], ours.out_of_memory)
+    assert ours.launched == 2 * 21
+    ours = Counting()
+    ours.x[0] = float("nan")
+    for _ in range(2):
+        graphs.repeat(ours.step, 20, [ours.x, ours.number], ours.faithful)
+    assert ours.replayed == 2

@@ -1,6 +1,6 @@
 """One short file per method; `METHODS` lists them by name, in the order of the paper's tables."""
 
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.methods.controls import ZeroShotOwnClasses, ZeroShotPrior
 from pfedmoap.methods.coop import CoOp
 from pfedmoap.methods.fedamp import FedAMP
@@ -21,6 +21,6 @@ METHODS: dict[str, type[Method]] = {
 }
 
 __all__ = [
-    "METHODS", "CoOp", "Context", "FedAMP", "FedOTP", "FedPGP", "FedPer", "FedProx", "Method", "PFedMoAP",
+    "METHODS", "CoOp", "Common", "Context", "FedAMP", "FedOTP", "FedPGP", "FedPer", "FedProx", "Method", "PFedMoAP",
     "PFedPrompt", "PromptFL", "PromptFLFT", "ZeroShot", "ZeroShotOwnClasses", "ZeroShotPrior",
 ]  # fmt: skip

@@ -17,6 +17,10 @@ from pfedmoap.prompts import TextFeatures
 from pfedmoap.server import Server, Tensors, weighted_average
 
 
+class NotCommon(PfedmoapError, AttributeError):
+    """A loss looks at what each run of a batch has of its own."""
+
+
 @dataclass(frozen=True)
 class Common:
     """What a loss may look at: the same for all runs that differ in nothing but their seed, which may train as one.
@@ -35,9 +39,9 @@ class Common:
 
     def __getattr__(self, name: str):
         if name in ("seed", "initial_prompt"):
-            raise PfedmoapError(f"Several runs train as one batch here, each with a {name} of its own, and their loss "
-                                f"cannot look at it: take what it needs from the method's `fixed` tensors, or train "
-                                f"every run by itself (run_all(..., together=1), --together 1).")
+            raise NotCommon(f"Several runs train as one batch here, each with a {name} of its own, and their loss "
+                            f"cannot look at it: take what it needs from the method's `fixed` tensors, or train every "
+                            f"run by itself (run_all(..., together=1), --together 1).")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 

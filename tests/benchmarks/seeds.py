@@ -1,7 +1,8 @@
 """Runs of pFedMoAP that differ only in their seed: one after the other, and as one batch, in turns.
 
 What is timed are the rounds, from the first to the last test, on random features: clients, classes and images as few as
-in CIFAR-10's runs (ten classes, ten clients at a time), where a GPU has little to do in a step.
+in CIFAR-10's runs (ten classes, ten clients at a time), where a GPU has little to do in a step. All clients have as
+many images; where they have not, as in CIFAR's own partition, a batch of runs saves less.
 
     python tests/benchmarks/seeds.py [--device cuda] [--precision bf16] [--model embedded_clip] [--runs 3]
 """
@@ -25,7 +26,7 @@ def federations(model: str, precision: str, device: str, runs: int, classes: int
     context, made = make_context(clip, classes), []
     for seed in range(1, runs + 1):
         own = replace(context, seed=seed, initial_prompt=initial_prompt(16, clip.token_width, seed))
-        data = random_federation(clip, classes, clients, shots)
+        data = random_federation(clip, classes, clients, shots, seed=seed)
         made.append(Federation(PFedMoAP(), Plan(2, 1.0, recipe), data, own))
     return made
 
@@ -43,14 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = [getattr(arguments, name)
                 for name in ("model", "precision", "device", "runs", "classes", "clients", "shots")]
 
-    def in_turn() -> None:
-        for one in federations(*settings):
-            list(one.rounds())
-
-    def as_one() -> None:
-        list(rounds_of(federations(*settings)))
-
-    actions = {"in turn": in_turn, "as one": as_one}
+    fresh = {name: [federations(*settings) for _ in range(1 + arguments.repeats)] for name in ("in turn", "as one")}
+    actions = {"in turn": lambda: [list(one.rounds()) for one in fresh["in turn"].pop()],
+               "as one": lambda: list(rounds_of(fresh["as one"].pop()))}  # fmt: skip
     for warm_up in actions.values():
         warm_up()
     took = {name: median(times) for name, times in side_by_side(actions, arguments.repeats).items()}

@@ -116,9 +116,11 @@ class Update:
         return self.cohort.train().losses
 
 
-def random_federation(clip: Clip, classes: int, clients: int, shots: int, tests: int = 10) -> FederatedData:
+def random_federation(
+    clip: Clip, classes: int, clients: int, shots: int, tests: int = 10, seed: int = SEED
+) -> FederatedData:
     """Random features, dealt as in the paper's few-shot runs: every client owns its share of the classes."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
 
     def draw(per_class: int) -> tuple[torch.Tensor, torch.Tensor, list[np.ndarray]]:
         labels = torch.arange(classes).repeat_interleave(per_class)  # (n,)
