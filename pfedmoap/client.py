@@ -182,12 +182,12 @@ def _stretches(steps: Sequence[int], least: int) -> Iterator[tuple[int, int, boo
     """How many clients are in the batch, for how many steps, and whether some of them are done before its end.
 
     (5, 4, 4) -> (3, 4, False), (1, 1, False). As long as there are `least` steps left, no stretch is shorter, as a GPU
-    repeats only what is always the same: who is done stays for the rest of it, and nothing of theirs moves.
+    repeats only what is always the same: who is done stays until it has that length, and nothing of theirs moves.
     """
     done = 0
     while done < steps[0]:
         active = sum(own > done for own in steps)
-        until = min((own for own in steps[:active] if own - done >= least), default=steps[0])
+        until = max(steps[active - 1], min(done + least, steps[0]))
         yield active, until - done, steps[active - 1] < until
         done = until
 

@@ -117,7 +117,7 @@ class Clip:
 
     def test_pixels(self, image: Image.Image) -> Tensor:
         """The test view before it is normalised: (3, H, W), uint8."""
-        return TF.pil_to_tensor(self._test_view(image))
+        return TF.pil_to_tensor(self._test_view(image)).contiguous()
 
     def training_pixels(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """One training view: random resized crop (area 8 to 100 %, bicubic) and flip (SPEC 5). (3, H, W), uint8."""
@@ -127,11 +127,17 @@ class Clip:
         image = TF.resized_crop(image, top, left, rows, columns, size, InterpolationMode.BICUBIC)
         if rng.random() < 0.5:
             image = TF.hflip(image)
-        return TF.pil_to_tensor(image)
+        return TF.pil_to_tensor(image).contiguous()
+
+    @cached_property
+    def _mean_and_std(self) -> Tensor:
+        """(2, 3, 1, 1), on the CLIP's device."""
+        return torch.tensor([self._preprocessing.mean, self._preprocessing.std])[..., None, None].to(self.device)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """By the model's mean and standard deviation: (..., 3, H, W), uint8 -> fp32."""
-        return TF.normalize(pixels.float().div(255), self._preprocessing.mean, self._preprocessing.std)
+        mean, std = self._mean_and_std.to(pixels.device)
+        return pixels.float().div_(255).sub_(mean).div_(std)
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:

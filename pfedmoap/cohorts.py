@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pfedmoap.client import Batches, Recipe, Trained, local_update
 from pfedmoap.errors import PfedmoapError
-from pfedmoap.methods.base import Context, Method
+from pfedmoap.methods.base import Common, Context, Method
 from pfedmoap.server import Tensors
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Cohort:
     features: Tensor
     labels: Tensor
     recipe: Recipe
-    context: Context
+    context: Context | Common
     momentum: Tensors | None = None
 
     def __len__(self) -> int:

@@ -54,11 +54,16 @@ def _checked(step: Step, state: Sequence[Tensor], capture: Capture) -> Step | No
             log.debug("a captured step does something else: steps are launched one by one")
     except RuntimeError as error:
         replay = None
-        if not isinstance(error, torch.OutOfMemoryError):  # which a smaller cohort may not meet
+        if not _for_want_of_memory(error):  # which a smaller cohort may not meet
             _failed.add(capture)
         log.debug("steps are launched one by one: %s", error)
     _restore(state, before)
     return replay
+
+
+def _for_want_of_memory(error: BaseException | None) -> bool:
+    """Also if the capture that it broke off complains in turn."""
+    return error is not None and (isinstance(error, torch.OutOfMemoryError) or _for_want_of_memory(error.__context__))
 
 
 def _same_way(before: Tensor, after: Tensor, replayed: Tensor) -> bool:

@@ -306,9 +306,20 @@ def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_r
     except Exception as error:
         if len(missing) == 1:
             if isinstance(error, PfedmoapError):
-                return [(missing[0], error.with_traceback(None))]  # which holds everything that the run held
+                return [(missing[0], type(error)(str(error)))]  # the error itself holds everything that the run held
+            if isinstance(error, torch.OutOfMemoryError):
+                return [(missing[0], PfedmoapError(f"the device has too little memory ({error}): use fewer --jobs, or "
+                                                   f"--precision bf16"))]
             raise
         labels = ", ".join(experiment.label for experiment in missing)
         _log.warning("%s do not run as one batch, now each by itself: %s", labels, str(error))
     # After the except block, as the error holds the batch's tables, for which there may have been too little memory.
-    return [failure for item in missing for failure in _run_or_part([item], place, store, on_round)]
+    failed, unknown = [], None
+    for item in missing:
+        try:
+            failed += _run_or_part([item], place, store, on_round)
+        except Exception as error:
+            unknown = unknown or error
+    if unknown:
+        raise unknown
+    return failed

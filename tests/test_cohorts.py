@@ -267,13 +267,32 @@ def test_a_batch_for_which_there_is_too_little_memory_runs_one_by_one(place, tmp
             tables = Held()
             held.append(weakref.ref(tables))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        assert held[0]() is None, "the batch's memory was not given back"
+        assert all(one() is None for one in held), "memory was not given back"
+        if experiments[0].seed == 2:
+            tables = Held()
+            held.append(weakref.ref(tables))
+            try:
+                raise OSError("no space left on device")
+            except OSError as error:
+                raise UserError("the disk is full") from error
         return run_alone(experiments, *arguments)
 
     monkeypatch.setattr(runs, "_run", scarce)
-    run_all(grid, place, store=store, jobs=1, together=3, progress=False)
-    assert [store.get(one)["together"] for one in grid] == [1, 1, 1] and len(held) == 1
+    with pytest.raises(UserError, match="1 of 3 runs failed, the others are done: .*-s2-.*: the disk is full"):
+        run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    assert [(store.get(one) or {}).get("together") for one in grid] == [1, None, 1] and len(held) == 2
     assert "do not run as one batch, now each by itself: CUDA out of memory" in caplog.text
+
+
+def test_an_unknown_error_of_one_run_comes_after_the_others_of_its_batch(place, tmp_path):  # noqa: F811
+    class Wrong(PromptFL):
+        def start(self, download, personal, client, context):
+            return {"prompt": [0]} if context.seed == 1 else super().start(download, personal, client, context)
+
+    store, grid = Store(tmp_path), [small(Wrong(), seed=seed, shots=2) for seed in SEEDS]
+    with pytest.raises(AttributeError):
+        run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    assert [store.get(one) is not None for one in grid] == [False, True, True]
 
 
 def test_a_full_disk_costs_no_run_that_is_stored(place, tmp_path, monkeypatch):  # noqa: F811

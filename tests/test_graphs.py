@@ -19,6 +19,7 @@ class Counting:
         self.x, self.number = torch.ones(3), torch.zeros(1)
         self.launched = self.replayed = 0
         self.short = False
+        self.broken = 0
 
     def step(self):
         self.launched += 1
@@ -46,6 +47,13 @@ class Counting:
 
     def impossible(self, step):
         raise RuntimeError("operation not permitted when stream is capturing")
+
+    def broken_off(self, step):
+        self.broken += 1
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        finally:
+            raise RuntimeError("the capture was invalidated")
 
     def out_of_memory(self, step):
         self.short = True
@@ -123,7 +131,7 @@ def test_clients_who_are_done_stay_where_they_are_until_the_end_of_a_stretch(con
     taken = []
     monkeypatch.setattr(graphs, "capture_for", lambda device: lambda step: taken.append(step) or step)
     ours = update(context, data, [0, 1, 2, 3], method, recipe)
-    assert len(taken) == 1  # one stretch of fifteen steps, in which two are done early; the last five are too few
+    assert len(taken) == 1  # one stretch of twelve steps, in which two are done early; the last eight are too few
     torch.testing.assert_close(ours.losses, expected.losses, rtol=1e-6, atol=1e-6)
     for name, tensor in expected.tensors.items():
         torch.testing.assert_close(ours.tensors[name], tensor, rtol=1e-5, atol=1e-6)
@@ -132,9 +140,9 @@ def test_clients_who_are_done_stay_where_they_are_until_the_end_of_a_stretch(con
 
 @pytest.mark.parametrize(("steps", "least", "stretches"), [
     ((4,), 1, [(1, 4, False)]), ((3, 2, 2), 1, [(3, 2, False), (1, 1, False)]),
-    ((5, 5, 1), 1, [(3, 1, False), (2, 4, False)]), ((5, 5, 1), 4, [(3, 5, True)]),
-    ((20, 15, 10, 5), 12, [(4, 15, True), (1, 5, False)]), ((30, 30, 12), 12, [(3, 12, False), (2, 18, False)]),
-    ((3, 2), 12, [(2, 3, True)]),
+    ((5, 5, 1), 1, [(3, 1, False), (2, 4, False)]), ((5, 5, 1), 4, [(3, 4, True), (2, 1, False)]),
+    ((20, 15, 10, 5), 12, [(4, 12, True), (2, 8, True)]), ((30, 30, 12), 12, [(3, 12, False), (2, 18, False)]),
+    ((3, 2), 12, [(2, 3, True)]), ((300, 10, 10), 12, [(3, 12, True), (1, 288, False)]),
 ])
 def test_stretches(steps, least, stretches):
     assert list(_stretches(steps, least)) == stretches
@@ -145,6 +153,9 @@ def test_what_failed_for_want_of_memory_or_for_numbers_that_are_not_finite_is_tr
     for _ in range(2):
         graphs.repeat(ours.step, 20, [ours.x, ours.number], ours.out_of_memory)
     assert ours.launched == 2 * 21
+    for _ in range(2):
+        graphs.repeat(ours.step, 20, [ours.x, ours.number], ours.broken_off)
+    assert ours.broken == 2
     ours = Counting()
     ours.x[0] = float("nan")
     for _ in range(2):

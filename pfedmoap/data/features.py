@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.randomness import generator
 
 BATCH, GPU_BATCH = 32, 128
-AHEAD = 2  # batches that a GPU has been given before the host waits for the first
+AHEAD = 2  # batches that a GPU has been given beyond the one that the host waits for
 MANY_IMAGES, MANY_CORES = 512, 4  # with fewer, decoding in worker processes was measured to be slower than without
 MOST_WORKERS = 16
 
@@ -107,7 +108,7 @@ def _complete(table: FeatureTable, views: "_Views", indices: np.ndarray, progres
             finished, damaged = table.check(indices)
             if damaged.any():
                 warnings.warn(f"damaged rows in {table.rows} are computed again ({damaged.sum()})", stacklevel=3)
-            position, view = np.nonzero(~finished.T)  # all views of an image, so that it is decoded once
+            position, view = np.nonzero(~finished.T)  # an image's views in a row, so that it is decoded once a batch
             _compute(table, views, np.stack([view, indices[position]], axis=1), progress)
     except OSError as error:
         raise UserError(
@@ -127,13 +128,13 @@ def _compute(table: FeatureTable, views: "_Views", jobs: np.ndarray, progress: b
     on_gpu = views.clip.device.type != "cpu"
     size, ahead = (GPU_BATCH, AHEAD) if on_gpu else (BATCH, 0)
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    begun: deque[tuple[np.ndarray, Tensor]] = deque()
+    begun: deque[tuple[np.ndarray, _Encoding]] = deque()
     with tqdm(total=len(jobs), desc=f"features of {views.title}", unit=" images", delay=1, disable=not progress) as bar:
 
         def finish_all_but(number: int) -> None:
             while len(begun) > number:
-                batch, features = begun.popleft()
-                table.write(batch, _fetched(features))
+                batch, encoding = begun.popleft()
+                table.write(batch, encoding.features())
                 bar.update(len(batch))
 
         for batch, images in zip(batches, _decoded(views, batches), strict=True):
@@ -142,25 +143,37 @@ def _compute(table: FeatureTable, views: "_Views", jobs: np.ndarray, progress: b
         finish_all_but(0)
 
 
-def _encode(views: "_Views", images: np.ndarray, size: int) -> Tensor:
-    """Features of at most `size` images, (b, 3, H, W) -> (b, d) or (b, M, d), on the CLIP's device.
+class _Encoding(NamedTuple):
+    """Features in main memory, (b, d) or (b, M, d), or on their way there: then with the event that ends it."""
+
+    arriving: Tensor
+    arrived: torch.cuda.Event | None
+
+    def features(self) -> np.ndarray:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        features = self.arriving.numpy()
+        if not np.isfinite(features).all():
+            raise PfedmoapError("the image tower gives features that are not finite: check its weights, or use fp32")
+        return features
+
+
+def _encode(views: "_Views", images: np.ndarray, size: int) -> _Encoding:
+    """Encodes at most `size` images, (b, 3, H, W).
 
     A short batch is filled up: the towers round differently at another batch size, and features should not depend on
     which images happened to be in the cache already.
     """
     full = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))  # repeats the images
-    pixels = torch.from_numpy(full)
-    if views.clip.device.type == "cuda":
+    pixels, device = torch.from_numpy(full), views.clip.device
+    if device.type == "cuda":
         pixels = pixels.pin_memory()  # else the host waits for the copy
-    pixels = pixels.to(views.clip.device, non_blocking=True)
-    return views.encode(views.clip.normalise(pixels) if pixels.dtype == torch.uint8 else pixels)[: len(images)]
-
-
-def _fetched(features: Tensor) -> np.ndarray:
-    features = features.cpu().numpy()
-    if not np.isfinite(features).all():
-        raise PfedmoapError("the image tower gives features that are not finite: check its weights, or use fp32")
-    return features
+    pixels = pixels.to(device, non_blocking=True)
+    features = views.encode(views.clip.normalise(pixels) if pixels.dtype == torch.uint8 else pixels)[: len(images)]
+    if device.type != "cuda":
+        return _Encoding(features.cpu(), None)
+    # Their way back begins before anything else that the GPU is given, else it would have to wait for that.
+    return _Encoding(features.to("cpu", non_blocking=True), torch.cuda.current_stream(device).record_event())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def compute(function, arguments, settings) -> Any:
     tensors = [own for own in tree_flatten((arguments, settings))[0] if isinstance(own, torch.Tensor)]
     asked = settings.get("device")
     _check(function, arguments, tensors)
-    _count_wait(function, arguments, asked)
+    _count_wait(function, arguments, settings)
     if function is ATEN._fused_sdp_choice.default:
         return 0  # written out: which fused form is taken depends on the machine
     if function is ATEN.copy_.default:
@@ -101,12 +101,19 @@ def _check(function, arguments, tensors) -> None:
         raise RuntimeError(f"{function}: expected all tensors on the same device, not on {' and '.join(devices)}")
 
 
-def _count_wait(function, arguments, asked) -> None:
-    """Whether the host has to wait: for a number, for a choice by a mask, or for a copy to main memory."""
-    copied = function is ATEN.copy_.default
-    if not arguments or not isinstance(arguments[1 if copied else 0], OnGPU):
+def _count_wait(function, arguments, settings) -> None:
+    """Whether the host has to wait: for a number, for a choice by a mask, or for a copy from or to main memory."""
+    if not arguments:
         return
-    by = arguments[1] if function in INDEXED else ()
-    masked = any(own is not None and own.dtype == torch.bool for own in by)
-    fetched = not isinstance(arguments[0], OnGPU) if copied else asked is not None and asked.type == "cpu"
-    PretendedGPU.waits += function in WAITS or masked or fetched
+    asked = settings.get("device")
+    if function is ATEN.copy_.default:
+        target, source, *blocking = arguments
+        waits = isinstance(target, OnGPU) != isinstance(source, OnGPU) and not any(blocking)
+    elif function is ATEN._to_copy.default:
+        moved = asked is not None and (asked.type == NAME) != isinstance(arguments[0], OnGPU)
+        waits = moved and not settings.get("non_blocking")
+    else:
+        by = arguments[1] if function in INDEXED else ()
+        masked = any(own is not None and own.dtype == torch.bool for own in by)
+        waits = isinstance(arguments[0], OnGPU) and (function in WAITS or masked)
+    PretendedGPU.waits += waits

@@ -40,6 +40,13 @@ class Waiting(PromptFL):
         return loss / float(loss.detach().sum()) * loss.detach().sum()
 
 
+class Uploading(PromptFL):
+    """Sends zeros to the GPU in every step."""
+
+    def loss(self, model, fixed, images, labels, present, context):
+        return super().loss(model, fixed, images, labels, present, context) + torch.zeros(len(images)).to(images.device)
+
+
 CASES = {name: small(method()) for name, method in METHODS.items()} | {
     "linear gate": small(PFedMoAP(gate="linear")),
     "random experts": small(PFedMoAP(expert_choice="random"), participation=0.5, rounds=3),
@@ -52,6 +59,7 @@ CASES = {name: small(method()) for name, method in METHODS.items()} | {
     "seeds": [replace(small(PFedMoAP())[0], seed=seed) for seed in (1, 2, 3)],
     "mixing": small(Mixing()),
     "waiting": small(Waiting()),
+    "uploading": small(Uploading()),
 }
 
 
@@ -88,10 +96,23 @@ def compare(runs: list[Experiment], folder: Path) -> dict:
             ours, waits = finished(runs, place), waits_of(runs, place)
     except RuntimeError as error:
         return {"error": str(error)}
+    with PretendedGPU():
+        feature_waits = _feature_waits(runs[0], folder)
     apart = [abs(own.losses[client] / entry.losses[client] - 1)
              for own, entry in zip(ours, expected, strict=True) for client in entry.losses]
     moved = [abs(own.accuracy - entry.accuracy) for own, entry in zip(ours, expected, strict=True)]
-    return {"loss": max(apart, default=0), "accuracy": max(moved), "waits": waits, "rounds": len(ours)}
+    return {"loss": max(apart, default=0), "accuracy": max(moved), "waits": waits, "rounds": len(ours),
+            "feature_waits": feature_waits}
+
+
+def _feature_waits(run: Experiment, folder: Path) -> int:
+    """How often the host waits between handing over a batch of images and having its features."""
+    loaded = clip.load(run.model, run.weights, device=NAME, precision=run.precision)
+    pixels = torch.zeros(4, 3, loaded.image_size, loaded.image_size, dtype=torch.uint8)
+    loaded.normalise(pixels.to(NAME))
+    before = PretendedGPU.waits
+    loaded.encode_images(loaded.normalise(pixels.to(NAME, non_blocking=True)))
+    return PretendedGPU.waits - before
 
 
 def main() -> None:
