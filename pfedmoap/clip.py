@@ -113,9 +113,9 @@ class Clip:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """The test view: the model's own resize, centre crop and normalisation. Returns (3, H, W), fp32."""
-        return self.normalise(self.test_pixels(image))
+        return self.normalise(self.plain_pixels(image))
 
-    def test_pixels(self, image: Image.Image) -> Tensor:
+    def plain_pixels(self, image: Image.Image) -> Tensor:
         """The test view before it is normalised: (3, H, W), uint8."""
         return TF.pil_to_tensor(self._test_view(image)).contiguous()
 

@@ -186,7 +186,7 @@ def test_preprocessing_is_open_clips_own(tiny_models, tmp_path):
     reference = open_clip.create_model_and_transforms("Tiny-ViT")[2]
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8))
     assert torch.equal(clip.preprocess(image), reference(image))
-    assert clip.test_pixels(image).dtype == torch.uint8 and clip.test_pixels(image).is_contiguous()
+    assert clip.plain_pixels(image).dtype == torch.uint8 and clip.plain_pixels(image).is_contiguous()
 
 
 def test_augmented_views_are_random_crops_and_repeatable(tiny_models, tmp_path):

@@ -223,7 +223,7 @@ class _Views:
         if self.cifar:
             return cifar_view(image, self.imageset.name, self.clip.image_size).numpy()
         if self.seed is None:
-            return self.clip.test_pixels(image).numpy()
+            return self.clip.plain_pixels(image).numpy()
         return self.clip.training_pixels(image, generator(self.seed, "view", self.split, index, view)).numpy()
 
 

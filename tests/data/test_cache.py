@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 from filelock import FileLock
-from test_features import FakeClip, toy_set
+from toys import FakeClip, toy_set
 
 from pfedmoap.data import cache
 from pfedmoap.data.features import image_features

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from layouts import write_classes, write_images
 from PIL import Image
-from test_features import FakeClip
+from toys import FakeClip
 
 from pfedmoap.data import catalog, doctor
 from pfedmoap.data.contact_sheet import NAME_HEIGHT, THUMBNAIL, contact_sheet, write_contact_sheet
