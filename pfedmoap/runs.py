@@ -80,8 +80,8 @@ def run_all(
     Args:
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
             written in a notebook.
-        together: runs in a batch; None: 1, which pays best on a CPU, on a GPU up to 8. Methods that see every image
-            position have features too large for that, and run alone.
+        together: runs in a batch; None: on a CPU, where more gain little, 1, on a GPU up to 8. Methods that see every
+            image position have features too large for that, and run alone.
 
     Returns:
         One row per experiment, in their order (`frame`).
