@@ -25,7 +25,7 @@ def _one(figure="star", colour="red", texture="solid", style="picture", view="pl
     return compose(generator(0, "one"), *[np.full(count, t.index(w)) for t, w in zip(tables, words, strict=True)])
 
 
-def plain_pixels_are_pinned_to_the_recipe_version():
+def test_pixels_are_pinned_to_the_recipe_version():
     # A change of this digest needs a higher RECIPE_VERSION (and new weights): caches and records rely on it.
     pixels = draw(_scenes(256))
     drawn = b"".join(sets.load(name).test.images.as_array()[::97].tobytes() for name in sets.NAMES)
