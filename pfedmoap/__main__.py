@@ -1,5 +1,5 @@
 """`python -m pfedmoap`."""
 
-from pfedmoap.cli import main
+from pfedmoap.commands import main
 
 main()

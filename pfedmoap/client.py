@@ -14,10 +14,35 @@ import torch
 from torch import Tensor
 
 from pfedmoap import graphs
-from pfedmoap.methods.base import Common, Method
+from pfedmoap.method import Common, Method
 from pfedmoap.privacy import clip_gradients
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
+
+
+@dataclass(frozen=True)
+class FederatedData:
+    """Image features of a whole data set, and which rows each client owns.
+
+    Attributes:
+        train_features: (V, n, d) with V augmented views; (V, n, M, d) for methods that need the spatial map.
+        train_labels: (n,); test_labels: (n',), int64.
+        test_features: (n', d) or (n', M, d).
+        train_rows, test_rows: one int64 array per client.
+        plain_features: (n, d) or (n, M, d), the training images as they are tested, without augmentation.
+    """
+
+    train_features: Tensor
+    train_labels: Tensor
+    test_features: Tensor
+    test_labels: Tensor
+    train_rows: Sequence[np.ndarray]
+    test_rows: Sequence[np.ndarray]
+    plain_features: Tensor | None = None
+
+    @property
+    def clients(self) -> int:
+        return len(self.train_rows)
 
 
 @dataclass(frozen=True)
@@ -67,6 +92,29 @@ class Trained:
     tensors: Tensors
     momentum: Tensors
     losses: Tensor
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Clients that are ready for their local update together: their ids, and the arguments of `local_update`."""
+
+    clients: tuple[int, ...]
+    method: Method
+    start: Tensors
+    fixed: Tensors
+    batches: Batches
+    features: Tensor
+    labels: Tensor
+    recipe: Recipe
+    context: Common
+    momentum: Tensors | None = None
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    def train(self) -> Trained:
+        return local_update(self.method, self.start, self.fixed, self.batches, self.features, self.labels, self.recipe,
+                            self.context, self.momentum)
 
 
 def count_steps(images: int, recipe: Recipe) -> int:
@@ -133,9 +181,8 @@ def local_update(
     Clients that have run out of batches leave the cohort: nothing of theirs moves any more, neither by momentum nor
     by weight decay.
 
-    What is trained keeps the dtype of `start`: in fp16 (protocol switch `precision`) parameters, gradients and momentum
-    are rounded wherever torch would store them, without loss scaling. The computation between parameters and gradients
-    is in fp32 all the same, as half precision is slow on a CPU and the towers have a precision of their own.
+    What is trained keeps the dtype of `start`: parameters, gradients and momentum are rounded to it wherever torch
+    would store them, without loss scaling. What is computed between parameters and gradients is in fp32.
 
     Args:
         start: trained tensors, each (clients, ...); not modified.

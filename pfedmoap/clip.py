@@ -1,7 +1,7 @@
 """The frozen CLIP: loading, tokens, image features and hand-written text features.
 
 Any open_clip model whose text tower is CLIP's own (causal attention, pooled at EOT) can be used: by name and
-pretrained tag, by name and local file, or as shipped in `pfedmoap/assets` (the default).
+pretrained tag, by name and local file, or as shipped in `pfedmoap/embedded` (the default).
 """
 
 import hashlib
@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from pfedmoap.errors import UserError
-from pfedmoap.paths import ASSETS
 
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's state dicts hold besides weights
+ASSETS = Path(__file__).resolve().with_name("embedded") / "assets"  # the shipped CLIP
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -119,16 +119,6 @@ class Clip:
         """The test view before it is normalised: (3, H, W), uint8."""
         return TF.pil_to_tensor(self._test_view(image)).contiguous()
 
-    def training_pixels(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """One training view: random resized crop (area 8 to 100 %, bicubic) and flip (SPEC 5). (3, H, W), uint8."""
-        width, height = image.size
-        top, left, rows, columns = _crop_box(height, width, rng)
-        size = [self.image_size, self.image_size]
-        image = TF.resized_crop(image, top, left, rows, columns, size, InterpolationMode.BICUBIC)
-        if rng.random() < 0.5:
-            image = TF.hflip(image)
-        return TF.pil_to_tensor(image).contiguous()
-
     @cached_property
     def _mean_and_std(self) -> Tensor:
         """(2, 3, 1, 1), on the CLIP's device."""
@@ -169,13 +159,13 @@ class Clip:
 
 
 @lru_cache(maxsize=4)
-def load(
+def load_clip(
     model: str = "embedded_clip", weights: str | None = None, *, device: str = "cpu", precision: str = "fp32"
 ) -> Clip:
     """Loads a frozen CLIP; the same arguments give the same object.
 
     Args:
-        model: an open_clip model name (`open_clip.list_models()`); the default is the one in `pfedmoap/assets`.
+        model: an open_clip model name (`open_clip.list_models()`); the default is the one in `pfedmoap/embedded`.
         weights: an open_clip pretrained tag ("openai"), or the path of a safetensors file, an open_clip checkpoint
             or a plain state dict in OpenAI's format. None: the weights shipped with the package.
         device: "cpu", "cuda", "cuda:1", ...
@@ -238,13 +228,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
     Returns:
         The tensors by open_clip's names, and whether the file is in OpenAI's format (which means QuickGELU).
     """
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        state = load_file(path)
-    else:
-        state = _read_pickled_tensors(path)
-    state = state.get("state_dict", state)
+    state = load_file(path) if path.suffix == ".safetensors" else _read_pickled_tensors(path)
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     openai_format = all(name in state for name in OPENAI_SCALARS)
     state = {name: tensor for name, tensor in state.items() if name not in OPENAI_SCALARS}
@@ -268,14 +252,14 @@ def _read_pickled_tensors(path: Path) -> dict:
                         f"state dict written by torch.save.") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state dict: save `model.state_dict()`.")
-    return state
+    return state.get("state_dict", state)
 
 
 def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tensor:
     """The token table of a file that stores only the rows that were trained; the others keep their seeded start."""
     ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows").float()
-    table = np.random.default_rng(0).standard_normal((vocabulary, rows.shape[1]), dtype=np.float32) * 0.02
-    table = torch.from_numpy(table)
+    start = np.random.default_rng(0).standard_normal((vocabulary, rows.shape[1]), dtype=np.float32)
+    table = torch.from_numpy(start * 0.02)
     table[ids.long()] = rows
     return table
 
@@ -321,18 +305,6 @@ def _fit(network: open_clip.CLIP, state: dict[str, Tensor], name: str, path: Pat
         raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}{more}. "
                         f"Choose the --model they belong to.")
     network.load_state_dict(state)
-
-
-def _crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """torchvision's RandomResizedCrop box, with the randomness of `rng`: (top, left, height, width)."""
-    for _ in range(10):
-        area = height * width * rng.uniform(0.08, 1.0)
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        columns, rows = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-        if 0 < columns <= width and 0 < rows <= height:
-            return int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1)), rows, columns
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side, side
 
 
 def _attention_pool_all(pool, maps: Tensor) -> Tensor:

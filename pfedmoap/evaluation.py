@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pfedmoap.data.federated import FederatedData
-from pfedmoap.methods.base import Context, Method, OwnImages
+from pfedmoap.client import FederatedData
+from pfedmoap.method import Context, Method, OwnImages
 from pfedmoap.server import Server, Tensors
 
 TEST_BATCH = 128

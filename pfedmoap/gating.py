@@ -38,6 +38,11 @@ def initial_gate(d_gating: int, seed: int, client: int) -> dict[str, Tensor]:
     return gate
 
 
+def gate_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A client's gate among its tensors; empty if it has none."""
+    return {name: tensor for name, tensor in tensors.items() if name.startswith("gate.")}
+
+
 def attend(
     gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:

@@ -31,15 +31,6 @@ def initial_prompt(context_tokens: int, token_width: int, seed: int) -> Tensor:
     return torch.from_numpy(draw).float() * 0.02
 
 
-def word_prompt(clip: Clip, word: str) -> Tensor:
-    """The switch `prompt_init`: a prompt of one context token, a word's embedding: (1, e).
-
-    "False" is one token of CLIP's vocabulary, in lower case; of a longer word the first token is taken.
-    """
-    token = torch.tensor(_word_tokens(clip, word)[:1], device=clip.device)
-    return clip.model.token_embedding(token).detach().float().cpu()
-
-
 class Block(NamedTuple):
     """One transformer block's weights; QuickGELU's slope is folded into the MLP so that SiLU computes it."""
 
@@ -137,7 +128,7 @@ class PromptEncoder:
 
         Many times cheaper than `Clip.encode_texts`, which spends a full row of tokens on every class.
         """
-        tokens = torch.tensor(_word_tokens(self.clip, words), device=self.clip.device)  # (m,)
+        tokens = torch.tensor(word_tokens(self.clip, words), device=self.clip.device)  # (m,)
         return self(self.clip.model.token_embedding(tokens).float()[None])[0]
 
     def bytes_per_prompt(self, context_tokens: int = 16) -> int:
@@ -186,7 +177,7 @@ class PromptEncoder:
         return F.linear(out.transpose(1, 2).flatten(2), *block.out)
 
     def _attend(
-        self, q: Tensor, head: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], visible: Tensor
+        self, q: Tensor, head: tuple[Tensor, ...], own: tuple[Tensor, ...], visible: Tensor
     ) -> Tensor:
         """Every class's queries over the shared prefix and over the class's own suffix: (P, h, C*Q, e/h), Q per class.
 
@@ -291,10 +282,10 @@ def _suffix_tokens(clip: Clip, name: str) -> list[int]:
     """Tokens of "name . [EOT]", however long."""
     if not name.strip():
         raise UserError("A class has an empty name; every class needs a name that its prompt can end with.")
-    return [*_word_tokens(clip, f"{name}."), clip.tokenizer.eot_token_id]
+    return [*word_tokens(clip, f"{name}."), clip.tokenizer.eot_token_id]
 
 
-def _word_tokens(clip: Clip, text: str) -> list[int]:
+def word_tokens(clip: Clip, text: str) -> list[int]:
     """Tokens of a text, without those that mark its start and end."""
     start, end = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
     tokens = clip.tokenizer([text], context_length=8 + 4 * len(text))[0].tolist()

@@ -7,8 +7,8 @@ import open_clip
 import pytest
 import torch
 
+from pfedmoap.client import FederatedData
 from pfedmoap.clip import Clip
-from pfedmoap.data.federated import FederatedData
 from pfedmoap.methods import Context
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
 

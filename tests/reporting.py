@@ -1,8 +1,7 @@
 """Records made by hand, for the tests of tables and figures."""
 
+from pfedmoap.experiments import Column, Grid, Record, Row, Store, from_profile
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot
-from pfedmoap.paper import Column, Grid, Row, experiment
-from pfedmoap.store import Record, Store
 
 ROWS = (Row("ZS-CLIP", ZeroShot(), "ZS-CLIP"), Row("CoOp", CoOp(), "CoOp"),
         Row("pFedMoAP (λ = 0.5)", PFedMoAP(), "pFedMoAP (lambda=0.5)"))
@@ -23,7 +22,7 @@ ACCURACIES = {
 def make_grid(profile="quick", seeds=(1, 2), rows=ROWS, **overrides) -> Grid:
     columns = REAL if profile == "paper" else STAND_INS
     cells = {(row.title, column.title): tuple(
-        experiment(column.dataset, row.method, profile, seed=seed, **overrides) for seed in seeds)
+        from_profile(column.dataset, row.method, profile, seed=seed, **overrides) for seed in seeds)
         for row in rows for column in columns}
     return Grid("table1", profile, rows, columns, cells)
 

@@ -103,7 +103,7 @@ def plain_loss(model, experts, images, labels, clip, sizes):
 @pytest.fixture(scope="module", params=["embedded", "random"])
 def case(request, tiny_clip):
     """A CLIP, two clients with 3 and 1 experts, a prompt and a gate each, and images near their labels' features."""
-    clip = clips.load() if request.param == "embedded" else tiny_clip
+    clip = clips.load_clip() if request.param == "embedded" else tiny_clip
     d_gating, heads = (128, 8) if request.param == "embedded" else (16, 4)
     draw = torch.manual_seed(7)
     prompts = 0.02 * torch.randn(6, TOKENS, clip.token_width, generator=draw)

@@ -21,7 +21,7 @@ import training_step  # noqa: E402
 import whole_run  # noqa: E402
 from workload import Step, Update, random_clip  # noqa: E402
 
-from pfedmoap.paper.tables import GRIDS  # noqa: E402
+from pfedmoap.experiments import GRIDS  # noqa: E402
 
 TINY = ["--repeats", "1", "--threads", "1", "--classes", "5"]
 MODEL = ["--model", "embedded_clip"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import hearing_interrupts
 
-from pfedmoap import options
-from pfedmoap.cli import main
+from pfedmoap.commands import options
+from pfedmoap.commands.app import main
 from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment
 from pfedmoap.methods import METHODS
 
 SMALL = ("--profile", "smoke", "--dataset", "digits", "--clients", "2", "--rounds", "1", "--shots", "2")
@@ -42,7 +42,7 @@ def call(capsys, tmp_path, cache):
 
 
 def test_version_and_help_answer_without_importing_torch():
-    code = "import sys; from pfedmoap.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; from pfedmoap.commands.app import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
     for option in ("--version", "--help"):
         assert subprocess.run([sys.executable, "-c", code, option], capture_output=True, check=False).returncode == 0
 

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pfedmoap import clip as clips
+from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import UserError
 
 
@@ -54,7 +55,7 @@ def save(state, path, how):
 def test_local_files_give_the_weights_they_hold(tiny_models, tmp_path, name, how):
     state = random_state(name)
     path = save(state, tmp_path / ("weights.safetensors" if how == "safetensors" else "weights.pt"), how)
-    clip = clips.load(name, path)
+    clip = clips.load_clip(name, path)
     assert all(torch.equal(value, clip.model.state_dict()[key]) for key, value in state.items())
     assert not clip.quick_gelu and not clip.model.training
     assert not any(parameter.requires_grad for parameter in clip.model.parameters())
@@ -67,7 +68,7 @@ def test_local_files_give_the_weights_they_hold(tiny_models, tmp_path, name, how
 @pytest.mark.parametrize("name", ["Tiny-RN", "Tiny-ViT"])
 def test_openai_files_get_quick_gelu_whatever_the_name_says(tiny_models, tmp_path, name, how):
     path = save(openai_state(name), tmp_path / ("w.safetensors" if how == "safetensors" else "w.pt"), how)
-    plain_name, quick_name = clips.load(name, path), clips.load(f"{name}-quickgelu", path)
+    plain_name, quick_name = clips.load_clip(name, path), clips.load_clip(f"{name}-quickgelu", path)
     assert plain_name.quick_gelu and quick_name.quick_gelu
     texts = ["a photo of a cat.", "a photo of a sea lion."]
     reference = open_clip.model.build_model_from_openai_state_dict(
@@ -80,7 +81,7 @@ def test_openai_files_get_quick_gelu_whatever_the_name_says(tiny_models, tmp_pat
 
 def test_the_real_architectures_load_in_openais_format(tmp_path):
     path = save(openai_state("RN50"), tmp_path / "RN50.pt", "state dict")
-    clip = clips.load("RN50", path)
+    clip = clips.load_clip("RN50", path)
     assert (clip.embed_dim, clip.token_width, clip.context_length, clip.image_size) == (1024, 512, 77, 224)
     assert clip.quick_gelu and clip.weights == "RN50.pt"
     spatial = clip.encode_spatial(torch.randn(1, 3, 224, 224))
@@ -91,7 +92,7 @@ def test_torchscript_archives_are_refused_with_the_remedy(tmp_path):
     path = tmp_path / "RN50.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
     with pytest.raises(UserError, match="never executes.*--weights openai.*torch.jit.load"):
-        clips.load("RN50-quickgelu", str(path))
+        clips.load_clip("RN50-quickgelu", str(path))
 
 
 class Malicious:
@@ -103,14 +104,14 @@ def test_code_in_a_file_is_never_executed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": Malicious()}, "bad.pt")
     with pytest.raises(UserError, match="not a plain file of tensors"):
-        clips.load("RN50", "bad.pt")
+        clips.load_clip("RN50", "bad.pt")
     assert not (tmp_path / "executed").exists()
 
 
 def test_weights_of_another_architecture_are_named(tiny_models, tmp_path):
     path = save(random_state("Tiny-RN"), tmp_path / "rn.pt", "state dict")
     with pytest.raises(UserError, match="another architecture than Tiny-ViT.*visual"):
-        clips.load("Tiny-ViT", path)
+        clips.load_clip("Tiny-ViT", path)
 
 
 @pytest.mark.parametrize(("model", "weights", "message"), [
@@ -121,13 +122,13 @@ def test_weights_of_another_architecture_are_named(tiny_models, tmp_path):
 ])
 def test_unknown_names_are_refused_with_what_is_known(model, weights, message):
     with pytest.raises(UserError, match=message):
-        clips.load(model, weights)
+        clips.load_clip(model, weights)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there_is_named(device):
     with pytest.raises(UserError, match=f"'{device}'.*--device cpu"):
-        clips.load("embedded_clip", device=device)
+        clips.load_clip("embedded_clip", device=device)
 
 
 def test_weights_that_cannot_be_downloaded_say_what_to_fetch(monkeypatch):
@@ -136,7 +137,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(monkeypatch):
 
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
     with pytest.raises(UserError, match="could not be downloaded.*Fetch .*RN50|resnet50.*--weights PATH"):
-        clips.load("RN50-quickgelu", "openai")
+        clips.load_clip("RN50-quickgelu", "openai")
 
 
 def test_a_tags_activation_wins_over_the_names(tiny_models, tmp_path, monkeypatch):
@@ -144,7 +145,7 @@ def test_a_tags_activation_wins_over_the_names(tiny_models, tmp_path, monkeypatc
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda model: ["openai"])
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {"quick_gelu": True})
     monkeypatch.setattr(open_clip, "download_pretrained", lambda config: path)
-    assert clips.load("Tiny-ViT", "openai").quick_gelu
+    assert clips.load_clip("Tiny-ViT", "openai").quick_gelu
 
 
 def test_only_the_stored_token_rows_differ_from_the_seeded_start(tiny_models, tmp_path):
@@ -152,7 +153,7 @@ def test_only_the_stored_token_rows_differ_from_the_seeded_start(tiny_models, tm
     del state["token_embedding.weight"]
     rows = torch.arange(128.0).view(2, 64)
     state |= {"token_embedding.ids": torch.tensor([7, 49406], dtype=torch.int32), "token_embedding.rows": rows.half()}
-    clip = clips.load("Tiny-ViT", save(state, tmp_path / "sparse.safetensors", "safetensors"))
+    clip = clips.load_clip("Tiny-ViT", save(state, tmp_path / "sparse.safetensors", "safetensors"))
     table = clip.model.token_embedding.weight
     assert torch.equal(table[[7, 49406]], rows)
     seeded = np.random.default_rng(0).standard_normal((49408, 64), dtype=np.float32) * 0.02
@@ -164,17 +165,17 @@ def test_fingerprints_tell_weights_activation_and_precision_apart(tiny_models, t
     state = random_state("Tiny-ViT")
     path = save(state, tmp_path / "a.pt", "state dict")
     other = save(state | {"ln_final.bias": state["ln_final.bias"] + 1e-3}, tmp_path / "b.pt", "state dict")
-    prints = [clips.load(*args).fingerprint for args in (
+    prints = [clips.load_clip(*args).fingerprint for args in (
         ("Tiny-ViT", path), ("Tiny-ViT", other), ("Tiny-ViT-quickgelu", path))]
-    prints.append(clips.load("Tiny-ViT", path, precision="bf16").fingerprint)
+    prints.append(clips.load_clip("Tiny-ViT", path, precision="bf16").fingerprint)
     assert len(set(prints)) == 4
     copy = save(state, tmp_path / "copy.pt", "state dict")
-    assert clips.load("Tiny-ViT", copy).fingerprint == prints[0]
+    assert clips.load_clip("Tiny-ViT", copy).fingerprint == prints[0]
 
 
 def test_bf16_towers_give_fp32_features_close_to_fp32s(tiny_models, tmp_path):
     path = save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict")
-    full, half = clips.load("Tiny-ViT", path), clips.load("Tiny-ViT", path, precision="bf16")
+    full, half = clips.load_clip("Tiny-ViT", path), clips.load_clip("Tiny-ViT", path, precision="bf16")
     images = torch.randn(4, 3, 32, 32)
     assert half.encode_images(images).dtype == torch.float32
     assert (full.encode_images(images) * half.encode_images(images)).sum(-1).min() > 0.99
@@ -182,7 +183,7 @@ def test_bf16_towers_give_fp32_features_close_to_fp32s(tiny_models, tmp_path):
 
 
 def test_preprocessing_is_open_clips_own(tiny_models, tmp_path):
-    clip = clips.load("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
+    clip = clips.load_clip("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
     reference = open_clip.create_model_and_transforms("Tiny-ViT")[2]
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8))
     assert torch.equal(clip.preprocess(image), reference(image))
@@ -190,14 +191,15 @@ def test_preprocessing_is_open_clips_own(tiny_models, tmp_path):
 
 
 def test_augmented_views_are_random_crops_and_repeatable(tiny_models, tmp_path):
-    clip = clips.load("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
+    clip = clips.load_clip("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
     rows = np.arange(60)[:, None, None] * np.ones((1, 90, 3))  # brightness says which row a pixel comes from
     image = Image.fromarray(rows.astype(np.uint8))
-    views = [clip.training_pixels(image, np.random.default_rng(seed)) for seed in range(200)]
+    views = [training_pixels(image, clip.image_size, np.random.default_rng(seed)) for seed in range(200)]
     assert all(view.shape == (3, 32, 32) and view.dtype == torch.uint8 for view in views)
-    assert torch.equal(views[0], clip.training_pixels(image, np.random.default_rng(0)))
+    assert torch.equal(views[0], training_pixels(image, clip.image_size, np.random.default_rng(0)))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
-    assert len({clip.training_pixels(noise, np.random.default_rng(seed)).numpy().tobytes() for seed in range(50)}) == 50
+    drawn = (training_pixels(noise, clip.image_size, np.random.default_rng(seed)) for seed in range(50))
+    assert len({view.numpy().tobytes() for view in drawn}) == 50
     shown = torch.stack([view[0].float().mean(1) for view in views])  # (200, 32)
     heights = (shown[:, -1] - shown[:, 0]) / 60 * 32 / 31
     assert heights.min() < 0.45 and heights.max() > 0.9  # areas from 8 % to 100 %
@@ -205,7 +207,7 @@ def test_augmented_views_are_random_crops_and_repeatable(tiny_models, tmp_path):
 
 @pytest.mark.parametrize(("name", "positions"), [("Tiny-RN", 4), ("Tiny-ViT", 16)])
 def test_spatial_features_come_from_the_same_tower(tiny_models, tmp_path, name, positions):
-    clip = clips.load(name, save(random_state(name), tmp_path / "w.pt", "state dict"))
+    clip = clips.load_clip(name, save(random_state(name), tmp_path / "w.pt", "state dict"))
     images = torch.randn(3, 3, clip.image_size, clip.image_size)
     spatial = clip.encode_spatial(images)
     assert spatial.shape == (3, positions, 32)

@@ -10,17 +10,15 @@ from conftest import NAMES, make_context, make_data
 from test_federation import MOAP, RECIPE, assert_close, federation, finished, state
 from test_runs import place, small  # noqa: F401
 
-from pfedmoap import runs
-from pfedmoap.cohorts import Cohort
-from pfedmoap.data.federated import in_one_table
+from pfedmoap.client import Cohort
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.federation import rounds_of
+from pfedmoap.experiments import Place, Store, run, run_all, runs
+from pfedmoap.experiments.runs import in_batches
+from pfedmoap.experiments.seeds import in_one_table, rounds_of
 from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT, ZeroShot
-from pfedmoap.preparation import Place
 from pfedmoap.privacy import Privacy
 from pfedmoap.prompts import PromptEncoder, TextFeatures
-from pfedmoap.runs import in_batches, run, run_all
-from pfedmoap.store import Store
+from pfedmoap.released import released
 
 SEEDS = (1, 2, 3)
 SIZES = {1: (12, 9, 5, 3), 2: (3, 14, 6, 6), 3: (8, 8, 2, 21)}  # images per client: other steps, other widths
@@ -64,14 +62,15 @@ def test_a_batch_of_runs_is_each_run_by_itself(tiny_clip, method, participation)
 
 
 @pytest.mark.parametrize("settings", [
-    {"sequential": True}, {"shared_optimizer": True}, {"fixed_experts": True}, {"cohort_bytes": 1},
-    {"recipe": dataclasses.replace(RECIPE, schedule="cosine")}, {"dtype": torch.float16},
+    {"protocol": released("round_order")}, {"protocol": released("optimizer")}, {"cohort_bytes": 1},
+    {"protocol": released("expert_selection")}, {"protocol": released("precision")},
+    {"recipe": dataclasses.replace(RECIPE, schedule="cosine")},
     {"privacy": Privacy(50.0), "recipe": dataclasses.replace(RECIPE, clip=1.0)},
-], ids=lambda settings: "-".join(settings))  # fmt: skip
+], ids=lambda settings: "-".join(map(str, settings.values()))[:30])  # fmt: skip
 def test_so_it_is_with_every_plan(tiny_clip, settings):
     expected = [finished(run) for run in spread(tiny_clip, MOAP, **settings)]
     ours = as_one(spread(tiny_clip, MOAP, **settings))
-    if "dtype" not in settings:  # half precision rounds what is the same to 1e-7 to one of two neighbours
+    if settings.get("protocol") != released("precision"):  # which rounds what is the same to 1e-7 to two neighbours
         return assert_same(ours, expected)
     for one, other in zip(ours, expected, strict=True):
         assert_close(state(one), state(other), tolerance=5e-3)
@@ -123,7 +122,7 @@ def test_one_table_holds_every_runs_images():
 
 
 def test_what_is_not_the_same_in_all_runs_keeps_them_apart(tiny_clip, monkeypatch):
-    """The protocol switches `class_names`, shuffled by seed, and `fedprox_gradient`."""
+    """The protocol switch `class_names`, shuffled by seed."""
     def shuffled():
         for one, names in zip(spread(tiny_clip, PromptFL()), (NAMES, NAMES[::-1], NAMES), strict=True):
             one.context = dataclasses.replace(one.context, text=TextFeatures(PromptEncoder(tiny_clip, names)))
@@ -136,9 +135,7 @@ def test_what_is_not_the_same_in_all_runs_keeps_them_apart(tiny_clip, monkeypatc
 
 
 def test_the_released_fedprox_is_promptfl_in_a_batch_too(tiny_clip):
-    runs = spread(tiny_clip, FedProx())
-    for one in runs:
-        one.context = dataclasses.replace(one.context, proximal_gradient=False)
+    runs = spread(tiny_clip, FedProx(), protocol=released("fedprox_gradient"))
     for ours, expected in zip(as_one(runs), as_one(spread(tiny_clip, PromptFL())), strict=True):
         assert_close(state(ours), state(expected), tolerance=1e-7)
 
@@ -290,7 +287,7 @@ def test_an_unknown_error_of_one_run_comes_after_the_others_of_its_batch(place, 
             return {"prompt": [0]} if context.seed == 1 else super().start(download, personal, client, context)
 
     store, grid = Store(tmp_path), [small(Wrong(), seed=seed, shots=2) for seed in SEEDS]
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         run_all(grid, place, store=store, jobs=1, together=3, progress=False)
     assert [store.get(one) is not None for one in grid] == [False, True, True]
 

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from pfedmoap.paper import GRIDS
-from pfedmoap.paths import ROOT
-from pfedmoap.report import fingerprint
+from pfedmoap.experiments import GRIDS
+from pfedmoap.reports import fingerprint
+from pfedmoap.system.paths import ROOT
 
 RESULTS, FIGURES = ROOT / "results" / "quick", ROOT / "figures" / "quick"
 REMEDY = "make reproduce ARGS=--force, and commit results/quick and figures/quick"

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from pfedmoap import cores
+from pfedmoap.system import cores
 
-HOLDS = "import time; from pfedmoap import cores\nwith cores.one(): print('mine', flush=True); time.sleep(60)"
+HOLDS = "import time; from pfedmoap.system import cores\nwith cores.one(): print('mine', flush=True); time.sleep(60)"
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from test_client import MOAP, RECIPE, update
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pfedmoap import graphs
+from pfedmoap.experiments import Place, from_profile, prepare
 from pfedmoap.methods import FedAMP, FedOTP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import Place, prepare
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero"}
 INDEXED = {"aten::index", "aten::index_put", "aten::index_put_"}  # they wait if a mask chooses
@@ -58,7 +57,7 @@ def test_a_wait_is_noticed(context, wait):
 
 
 def rounds(method, device, dataset="patterns", **settings):
-    run = experiment(dataset, method, "smoke", **{"rounds": 2, "shots": 8, "local_epochs": 10} | settings)
+    run = from_profile(dataset, method, "smoke", **{"rounds": 2, "shots": 8, "local_epochs": 10} | settings)
     return list(prepare(run, Place(device=device)).federation.rounds())
 
 

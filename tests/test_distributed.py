@@ -12,14 +12,14 @@ import psutil
 import pytest
 from test_runs import results, small
 
-from pfedmoap import batch, cli, distributed, paper
-from pfedmoap.cluster import Cluster, connected
-from pfedmoap.distributed import run_grids, run_on_ray
+from pfedmoap import batch
+from pfedmoap.commands import app, ray_grids
+from pfedmoap.commands.ray_grids import run_grids
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import GRIDS, Cluster, Experiment, Place, Store, run, run_on_ray
+from pfedmoap.experiments import ray as on_ray
+from pfedmoap.experiments.ray import connected
 from pfedmoap.methods import PFedMoAP, PromptFL
-from pfedmoap.runs import Place, run
-from pfedmoap.store import Store
 
 NO_RAY = "Ray is an optional extra: `make ray-check` installs it and runs these tests"
 GRID = [small(method, seed=seed, rounds=20) for method in (PromptFL(), PFedMoAP()) for seed in (1, 2, 3)]
@@ -83,27 +83,27 @@ def test_the_command_hands_over_every_grid_before_its_notebooks(tmp_path, monkey
         calls.append((experiments, place, store.folder, cluster))
         return [(experiments[0], PfedmoapError("it broke"))]
 
-    monkeypatch.setattr(distributed, "run_on_ray", fake)
+    monkeypatch.setattr(ray_grids, "run_on_ray", fake)
     executed = []
     monkeypatch.setattr(batch, "execute", lambda jobs, **_: (job for job in executed.extend(jobs) or ()))
     monkeypatch.chdir(tmp_path)
     arguments = ["reproduce", "00", "table1", "figure4", "--profile", "smoke", "--seeds", "1,2", "--results", "there",
                  "--figures", "there", "--cache-dir", "cache", "--device", "cuda", "--jobs", "3", *given]
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
-    (experiments, place, folder, cluster), = calls
-    grids = [list(paper.GRIDS[name]("smoke", seeds=[1, 2])) for name in ("table1", "figure4")]
-    assert experiments == grids[0] + grids[1] and folder == tmp_path / "there" / "records"
+        app.main(arguments)
+    (handed, place, folder, cluster), = calls
+    grids = [list(GRIDS[name]("smoke", seeds=[1, 2])) for name in ("table1", "figure4")]
+    assert handed == grids[0] + grids[1] and folder == tmp_path / "there" / "records"
     assert place == Place(None, str(tmp_path / "cache"), "cuda") and cluster == Cluster(address, 3, 0.25)
     # The run that failed is table1's: that notebook is left out, and the rest executed.
     assert [job.name for job in executed] == ["00_start_here", "figure4_lambda"] and ended.value.code == 1
 
 
 def test_unchanged_notebooks_and_grids_that_cannot_run_are_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(distributed, "run_on_ray", None)
+    monkeypatch.setattr(ray_grids, "run_on_ray", None)
     jobs = planned(tmp_path, "table1", methods="no_such_method")  # its notebook says so
     assert run_grids(jobs, Cluster()) == {}
-    monkeypatch.setattr(distributed, "is_unchanged", lambda job: True)
+    monkeypatch.setattr(ray_grids, "is_unchanged", lambda job: True)
     assert run_grids(planned(tmp_path, "table1"), Cluster()) == {}
 
 
@@ -192,8 +192,8 @@ def test_what_another_process_is_at_is_not_done_twice(ray, place, tmp_path):
 
 def test_a_failing_run_and_one_whose_worker_always_dies_stop_no_other(ray, place, tmp_path, monkeypatch):
     broken, deadly, fine = small(lr=1e30), small(seed=5), small(PromptFL(), rounds=1)
-    work = distributed._work
-    monkeypatch.setattr(distributed, "_work", lambda experiment, place: (
+    work = on_ray._work
+    monkeypatch.setattr(on_ray, "_work", lambda experiment, place: (
         os._exit(1) if experiment == deadly else work(experiment, place)))
     store = CountingStore(tmp_path)
     failed = dict(run_on_ray([broken, deadly, fine], place, store, Cluster(retries=1), progress=False))

@@ -6,10 +6,9 @@ import json
 import pytest
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, from_profile, table1
 from pfedmoap.methods import METHODS, CoOp, PFedMoAP, PromptFL
-from pfedmoap.paper import experiment, table1
-from pfedmoap.protocol import released
+from pfedmoap.released import released
 
 OTHER = dict(
     dataset="digits", method=PFedMoAP(lam=1.0), seed=2, clients=5, partition="iid", alpha=0.3, shots=None, views=2,
@@ -52,7 +51,7 @@ def test_a_weights_file_counts_by_content(tmp_path):
 
 def test_shipped_weights_count_by_content(tmp_path, monkeypatch):
     before = Experiment().key
-    monkeypatch.setattr("pfedmoap.experiment.ASSETS", tmp_path)
+    monkeypatch.setattr("pfedmoap.experiments.experiment.ASSETS", tmp_path)
     (tmp_path / "embedded_clip.safetensors").write_bytes(b"other weights")
     assert Experiment().key != before
 
@@ -78,18 +77,18 @@ def test_unknown_settings_are_refused_with_the_closest():
     with pytest.raises(UserError, match="no setting 'round'; did you mean 'rounds'"):
         Experiment.from_dict({"round": 3})
     with pytest.raises(UserError, match="did you mean 'quick'"):
-        experiment("patterns", CoOp(), "quik")
+        from_profile("patterns", CoOp(), "quik")
 
 
 def test_the_paper_profile_is_section_4_1():
-    one = experiment("flowers102", PFedMoAP(), "paper")
+    one = from_profile("flowers102", PFedMoAP(), "paper")
     assert (one.clients, one.rounds, one.local_epochs, one.shots, one.batch_size) == (10, 10, 5, 16, 16)
     assert (one.lr, one.context_tokens, one.participation, one.views) == (0.002, 16, 1.0, 50)
     assert (one.model, one.weights) == ("RN50-quickgelu", "openai")
     assert (one.method.gate_lr, one.method.lam, one.method.experts, one.method.heads) == (0.01, 0.5, 9, 8)
-    coop = experiment("flowers102", CoOp(), "paper")
+    coop = from_profile("flowers102", CoOp(), "paper")
     assert (coop.rounds * coop.local_epochs, coop.views) == (25, 25)
-    budgets = {experiment("patterns", method, "quick").rounds for method in (CoOp(), PromptFL(), PFedMoAP())}
+    budgets = {from_profile("patterns", method, "quick").rounds for method in (CoOp(), PromptFL(), PFedMoAP())}
     assert len(budgets) == 1  # CoOp has the others' budget outside the paper profile
 
 

@@ -11,6 +11,8 @@ from pfedmoap.client import Recipe
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, ZeroShot
+from pfedmoap.released import PAPER
+from pfedmoap.released import federation as released
 from pfedmoap.server import Pool
 
 RECIPE = Recipe(epochs=2, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -18,8 +20,11 @@ MOAP = PFedMoAP(d_gating=16, heads=4, experts=2)
 METHODS = [ZeroShot(), CoOp(), PromptFL(), MOAP]
 
 
-def federation(context, method=MOAP, rounds=4, participation=1.0, data=None, recipe=RECIPE, **plan) -> Federation:
-    return Federation(method, Plan(rounds, participation, recipe, **plan), data or make_data(), context)
+def federation(
+    context, method=MOAP, rounds=4, participation=1.0, data=None, recipe=RECIPE, protocol=PAPER, **plan
+) -> Federation:
+    return released.federation_for(method, Plan(rounds, participation, recipe, **plan), data or make_data(), context,
+                               protocol)
 
 
 def finished(run: Federation) -> Federation:

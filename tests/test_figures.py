@@ -9,11 +9,10 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from reporting import make_grid, make_record, make_store
 
-from pfedmoap import figures
-from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import Partition
+from pfedmoap.data import ImageSet, Partition, Split
+from pfedmoap.experiments import from_profile, table1
 from pfedmoap.methods import METHODS, CoOp, PFedMoAP
-from pfedmoap.paper import experiment, table1
+from pfedmoap.reports import figures
 
 OURS = "pFedMoAP (λ = 0.5)"
 OF_A_GRID = (figures.accuracy_bars, figures.accuracy_by_round, figures.client_spread, figures.traffic)
@@ -27,7 +26,7 @@ def filled(request, tmp_path):
 
 @pytest.fixture
 def records():
-    return [json.loads(json.dumps(make_record(experiment("patterns", method), [0.5, 0.9])))
+    return [json.loads(json.dumps(make_record(from_profile("patterns", method), [0.5, 0.9])))
             for method in (CoOp(), PFedMoAP())]
 
 

@@ -8,19 +8,8 @@ import torch
 from conftest import make_data
 from test_client import cohort_start
 
-from pfedmoap.methods import (
-    CoOp,
-    FedAMP,
-    FedOTP,
-    FedPer,
-    FedPGP,
-    FedProx,
-    PFedMoAP,
-    PFedPrompt,
-    PromptFL,
-    PromptFLFT,
-)
-from pfedmoap.transport import partial_transport
+from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT
+from pfedmoap.methods.transport import partial_transport
 
 
 def in_float64(context):

@@ -10,11 +10,11 @@ import torch
 from conftest import make_data
 from test_client import cohort_start
 
-from pfedmoap.client import Recipe
-from pfedmoap.data.federated import FederatedData
+from pfedmoap.client import FederatedData, Recipe
 from pfedmoap.errors import UserError
-from pfedmoap.experiment import build_method
+from pfedmoap.experiments import build_method
 from pfedmoap.federation import Federation, Plan
+from pfedmoap.method import OwnImages
 from pfedmoap.methods import (
     Context,
     CoOp,
@@ -31,7 +31,6 @@ from pfedmoap.methods import (
     ZeroShotOwnClasses,
     ZeroShotPrior,
 )
-from pfedmoap.methods.base import OwnImages
 from pfedmoap.server import Pool, Server
 
 

@@ -6,7 +6,7 @@ import torch
 from conftest import make_data
 from test_federation import MOAP, assert_equal, federation, state
 
-from pfedmoap import neighbours, server
+from pfedmoap import server
 from pfedmoap.evaluation import Downloads, evaluate, evaluate_clients
 from pfedmoap.methods import FedAMP, PFedMoAP
 from pfedmoap.prompts import TextFeatures
@@ -37,29 +37,29 @@ KINDS = "independent", "alike", "clusters", "ties", "equal", "not finite"
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("count", "width"), [(2, 3), (300, 4), (300, 64), (129, 2048), (700, 512)])
 def test_many_at_once_as_one_by_one(kind, count, width, monkeypatch):
-    monkeypatch.setattr(neighbours, "BLOCK", 2**14)  # several blocks, the last one short
+    monkeypatch.setattr(server, "BLOCK", 2**14)  # several blocks, the last one short
     prompts = spread(count, width, kind)
     for wanted in (0, 1, 9, count):
         rows = list(range(0, count, 1 + count // 40))
-        together = neighbours.nearest_of_many(prompts, rows, wanted)
-        assert together == [neighbours.nearest(prompts, row, wanted) for row in rows]
+        together = server.nearest_of_many(prompts, rows, wanted)
+        assert together == [server.nearest_to(prompts, row, wanted) for row in rows]
 
 
 @pytest.mark.parametrize("width", [512, 8192])
 def test_few_candidates_are_left_for_the_plain_way(width):
     prompts = spread(1000, width, "independent")
-    possible = neighbours._possible(prompts, torch.arange(50), 9)
+    possible = server._possible(prompts, torch.arange(50), 9)
     assert possible.sum(1).min() >= 9 and possible.sum(1).float().mean() < 60
 
 
 def test_distances_in_blocks_are_those_of_the_whole():
     prompts = spread(1025, 1024, "independent")  # the last block is a single row
-    assert torch.equal(neighbours.distances(prompts, prompts[3]),
+    assert torch.equal(server.l2_distances(prompts, prompts[3]),
                        torch.linalg.vector_norm(prompts - prompts[3], dim=1))
 
 
 def test_a_pool_finds_the_same_whoever_is_expected(monkeypatch):
-    monkeypatch.setattr(server, "TOGETHER", 16)
+    monkeypatch.setattr(server, "GROUP", 16)
     entries = {3 * client: prompt for client, prompt in enumerate(spread(50, 24, "ties").unflatten(1, (4, 6)))}
     plain, pool = Pool(entries), Pool(entries)
     for count in (4, 2, 0, 7, 99):  # fewer than are known, and more

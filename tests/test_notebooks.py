@@ -11,8 +11,8 @@ import pandas as pd
 import papermill
 import pytest
 
-from pfedmoap.paper import table1
-from pfedmoap.paths import NOTEBOOKS
+from pfedmoap.experiments import table1
+from pfedmoap.system.paths import NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LAB = "01_method_step_by_step"  # the one that teaches, and may be longer

@@ -11,12 +11,11 @@ import pytest
 from PIL import Image
 from reporting import ROWS, make_grid, make_store
 
-from pfedmoap import page, report
-from pfedmoap.cli import main
+from pfedmoap.commands.app import main
 from pfedmoap.errors import UserError
-from pfedmoap.page import collected, together
-from pfedmoap.paper import GRIDS
-from pfedmoap.wording import without_folders
+from pfedmoap.experiments import GRIDS
+from pfedmoap.reports import page, tables, without_folders
+from pfedmoap.reports.page import collected, together
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -77,7 +76,7 @@ def folders(tmp_path, grids):
     """Table 1's files and two figures; Table 2 is missing."""
     grid = make_grid()
     results, figures = tmp_path / "results", tmp_path / "figures"
-    report.write_table(grid, make_store(tmp_path / "records", grid, notes=["a < b & c"]), results)
+    tables.write_table(grid, make_store(tmp_path / "records", grid, notes=["a < b & c"]), results)
     draw(figures, "table1", "table1_clients")
     return results, figures
 
@@ -121,7 +120,7 @@ def test_the_same_files_give_the_same_page(folders):
 
 def test_lines_of_the_paper_profile_stand_under_their_methods(tmp_path, grids):
     grid = make_grid("paper")
-    report.write_table(grid, make_store(tmp_path / "records", grid), tmp_path)
+    tables.write_table(grid, make_store(tmp_path / "records", grid), tmp_path)
     text = page.build("paper", tmp_path, tmp_path)
     assert text.count('<tr class="under published"><th scope="row">published</th>') == 3
     assert '<tr class="under difference"><th scope="row">difference</th><td>-3.41 (-85.2 σ)</td>' in text
@@ -130,7 +129,7 @@ def test_lines_of_the_paper_profile_stand_under_their_methods(tmp_path, grids):
 
 def test_controls_come_after_the_published_numbers(tmp_path, grids):
     grid = make_grid(rows=(*ROWS[1:], replace(ROWS[0], control=True)))
-    report.write_table(grid, make_store(tmp_path / "records", grid), tmp_path)
+    tables.write_table(grid, make_store(tmp_path / "records", grid), tmp_path)
     text = page.build("quick", tmp_path, tmp_path)
     assert re.findall(r'<tbody class="(\w+)">', text)[:3] == ["run", "published", "controls"]
 
@@ -196,7 +195,7 @@ def test_other_runs_than_the_grids_are_out_of_date(folders):
 def test_columns_without_data_are_missing_but_the_table_is_not_out_of_date(tmp_path, grids):
     grid = make_grid()
     store = make_store(tmp_path / "records", grid, source="/home/ada/data/x, 50/20/30 %, not CoOp's split")
-    report.write_table(grid.without({"DTD": "DTD was not found under /home/ada/data."}), store, tmp_path)
+    tables.write_table(grid.without({"DTD": "DTD was not found under /home/ada/data."}), store, tmp_path)
     text = Page(page.build("quick", tmp_path, tmp_path)).text
     assert "Table 1, DTD: DTD was not found under data. Run" in " ".join(text.split())
     assert "x, 50/20/30 %, not CoOp's split" in text and "ada" not in text

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from reporting import make_record
 
-from pfedmoap import report, results, wording
-from pfedmoap.availability import reachable
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import GRIDS, Column, Place, Store, from_profile, parse_settings, reachable, selection
 from pfedmoap.federation import Federation
 from pfedmoap.methods import CoOp, PFedMoAP
-from pfedmoap.paper import GRIDS, Column, experiment, parse_settings, selection
-from pfedmoap.preparation import Place
-from pfedmoap.protocol import RELEASED
-from pfedmoap.store import Store
+from pfedmoap.released import RELEASED
+from pfedmoap.reports import captions, clients, summary, tables
 
 PROFILES = ("smoke", "quick", "paper")
 CLIP_SETS = dict(model="RN50-quickgelu", weights="openai", clients=10, partition="label_disjoint", shots=16, rounds=10,
@@ -33,9 +30,9 @@ PAPER["cifar100"] = PAPER["cifar10"]
 
 @pytest.mark.parametrize("dataset", PAPER)
 def test_the_papers_settings(dataset):
-    found = experiment(dataset, PFedMoAP(), "paper")
+    found = from_profile(dataset, PFedMoAP(), "paper")
     assert {name: getattr(found, name) for name in PAPER[dataset]} == PAPER[dataset]
-    coop = experiment(dataset, CoOp(), "paper")
+    coop = from_profile(dataset, CoOp(), "paper")
     assert coop.rounds * coop.local_epochs == 25
 
 
@@ -43,14 +40,14 @@ def test_the_papers_settings(dataset):
 def test_coop_has_the_budget_of_a_federated_client_outside_the_paper(profile):
     for dataset in ("patterns", "digits", "shapes", "domains", "office"):
         if profile != "paper":
-            ours = experiment(dataset, PFedMoAP(), profile)
-            assert experiment(dataset, CoOp(), profile).rounds == max(1, round(ours.rounds * ours.participation))
+            ours = from_profile(dataset, PFedMoAP(), profile)
+            assert from_profile(dataset, CoOp(), profile).rounds == max(1, round(ours.rounds * ours.participation))
 
 
 @pytest.mark.parametrize("dataset", ["domainnet", "office_caltech10", "flowers102"])
 def test_the_papers_views_are_fresh_in_every_epoch_of_nearly_every_client(dataset):
     for method in (PFedMoAP(), CoOp()):
-        found = experiment(dataset, method, "paper")
+        found = from_profile(dataset, method, "paper")
         sampler = Federation.__new__(Federation)
         taken = np.zeros(found.clients)
         if method.everyone:
@@ -132,18 +129,18 @@ def domains(tmp_path):
 
 
 def test_a_cell_is_the_mean_over_its_domains_clients(domains):
-    numbers = results.summary(*domains).set_index(["row", "column"])
+    numbers = summary(*domains).set_index(["row", "column"])
     assert numbers.loc[("CoOp", "Clipart"), "mean"] == pytest.approx(20)
     assert numbers.loc[("CoOp", "Sketch"), "mean"] == pytest.approx(70)
     assert numbers.loc[("CoOp", "Average"), "mean"] == pytest.approx(45)
     assert numbers.loc[("CoOp", "Average"), "std"] == pytest.approx(10)
-    assert len(results.clients(*domains).query("row == 'CoOp' and column == 'Real' and seed == 1")) == 5
+    assert len(clients(*domains).query("row == 'CoOp' and column == 'Real' and seed == 1")) == 5
 
 
 def test_released_lines_stand_apart_from_the_papers(domains):
-    headings = [block.heading for block in report.table(*domains).blocks]
+    headings = [block.heading for block in tables.table(*domains).blocks]
     assert any("released" in heading for heading in headings)
-    assert "Under the released code's protocol" in report.reading(*domains)
+    assert "Under the released code's protocol" in tables.reading(*domains)
 
 
 # --- what can be run
@@ -158,10 +155,10 @@ def test_columns_without_data_stay_empty_with_the_reason(tmp_path):
     store = Store(tmp_path / "records")
     for item in grid:
         store.put(item, make_record(item, [0.5, 0.5]))
-    shown = report.table(grid, store)
+    shown = tables.table(grid, store)
     assert shown.blocks[0].text.iloc[0, 0] == "–" and "No numbers for Flowers102: " in shown.caption
-    assert "Flowers102" not in report.reading(grid, store)
-    assert report.write_table(grid, store, tmp_path)
+    assert "Flowers102" not in tables.reading(grid, store)
+    assert tables.write_table(grid, store, tmp_path)
 
 
 def test_no_column_at_all_is_an_error_with_the_remedy():
@@ -191,6 +188,6 @@ def test_selection_from_text():
 
 
 def test_captions_name_settings_of_methods_that_are_not_the_papers():
-    assert "d_gating (d_gating = d/32: 8, paper: 32" in wording._departures(GRIDS["table8"]("quick"))
+    assert "d_gating (d_gating = d/32: 8, paper: 32" in captions._departures(GRIDS["table8"]("quick"))
     for name in GRIDS:
-        assert "Not as in the paper" not in wording._departures(GRIDS[name]("paper"))
+        assert "Not as in the paper" not in captions._departures(GRIDS[name]("paper"))

@@ -10,15 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pfedmoap import paper
-from pfedmoap.clip import load as load_clip
+from pfedmoap import experiments
+from pfedmoap.clip import ASSETS, load_clip
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import Personalised, Place, prepare
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot
-from pfedmoap.paths import ASSETS
-from pfedmoap.personal import Personalised
-from pfedmoap.preparation import Place, prepare
 
-EXPERIMENT = paper.experiment("digits", PFedMoAP(), "smoke", clients=4, shots=8, local_epochs=2)
+EXPERIMENT = experiments.from_profile("digits", PFedMoAP(), "smoke", clients=4, shots=8, local_epochs=2)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from test_federation import federation, finished, state
 from pfedmoap.client import Recipe, local_update
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.methods import PromptFL
+from pfedmoap.released import PAPER, released
 
 
 def test_a_local_update_in_fp16_rounds_whatever_is_stored(context):
@@ -37,8 +38,8 @@ def test_a_local_update_in_fp16_rounds_whatever_is_stored(context):
 
 
 def test_everything_trained_and_sent_is_fp16_and_half_the_traffic(tiny_clip):
-    runs = [finished(federation(make_context(tiny_clip), MOAP, 2, dtype=kind))
-            for kind in (torch.float32, torch.float16)]
+    runs = [finished(federation(make_context(tiny_clip), MOAP, 2, protocol=protocol))
+            for protocol in (PAPER, released("precision"))]
     assert {tensor.dtype for tensor in state(runs[1]).values()} == {torch.float16}
     for full, half in zip(runs[0].history, runs[1].history, strict=True):
         for kind in ("bytes_up", "bytes_down"):
@@ -50,4 +51,4 @@ def test_everything_trained_and_sent_is_fp16_and_half_the_traffic(tiny_clip):
 def test_an_overflow_in_fp16_is_reported(context):
     recipe = Recipe(epochs=2, batch_size=4, lr=1e7, momentum=0.9, weight_decay=5e-4)
     with pytest.raises(PfedmoapError, match="became nan in round 1: lower the learning rate"):
-        federation(context, PromptFL(), recipe=recipe, dtype=torch.float16).run_round()
+        federation(context, PromptFL(), recipe=recipe, protocol=released("precision")).run_round()

@@ -12,10 +12,9 @@ from test_federation import RECIPE, federation, state
 
 from pfedmoap.client import Recipe
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import from_profile, run
 from pfedmoap.methods import CoOp, FedProx, PFedMoAP, PromptFL
-from pfedmoap.paper import experiment
 from pfedmoap.privacy import Privacy, add_noise, clip_gradients, sensitivity
-from pfedmoap.runs import run
 
 MOAP = PFedMoAP(d_gating=16, heads=4, experts=2)
 CLIPPED = Recipe(2, 4, 0.05, 0.9, 5e-4, clip=1.0)
@@ -137,7 +136,7 @@ def test_settings_that_make_no_sense_are_refused(settings):
 def test_methods_that_send_nothing_need_no_protection():
     gradients = {"prompt": torch.full((2, 3, 4), 5.0)}
     assert clip_gradients(gradients, set(), 1.0) is gradients
-    alone = experiment("patterns", CoOp(), "smoke", epsilon=1.0)
+    alone = from_profile("patterns", CoOp(), "smoke", epsilon=1.0)
     record = run(alone, progress=False)
     assert record["accuracy"] == run(replace(alone, epsilon=None), progress=False)["accuracy"]
     assert all(not entry["bytes_up"] or not any(entry["bytes_up"].values()) for entry in record["rounds"])

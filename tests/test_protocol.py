@@ -11,23 +11,26 @@ from PIL import Image
 from test_federation import assert_equal, federation, finished, state
 
 from pfedmoap import clip as clips
-from pfedmoap import options
-from pfedmoap.data import catalog
-from pfedmoap.data.cache import tables
-from pfedmoap.data.features import image_features
+from pfedmoap.commands import options
+from pfedmoap.data import ImageSet, Split, cached_tables, image_features, partition
 from pfedmoap.data.images import cifar_view
-from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import partition
 from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import (
+    Experiment,
+    Personalised,
+    Place,
+    Store,
+    dealt,
+    frame,
+    from_profile,
+    load_dataset,
+    prepare,
+    run,
+)
 from pfedmoap.methods import METHODS, FedProx, PFedMoAP, PromptFL, ZeroShotPrior
-from pfedmoap.paper import experiment
-from pfedmoap.personal import Personalised
-from pfedmoap.preparation import Place, dealt, prepare
-from pfedmoap.protocol import PAPER, RELEASED, SWITCHES, Protocol, named, released
-from pfedmoap.runs import frame, run
-from pfedmoap.server import Pool, Server, fixed_order
-from pfedmoap.store import Store
+from pfedmoap.released import PAPER, RELEASED, SWITCHES, Protocol, parse_protocol, released
+from pfedmoap.released.federation import FixedOrderPool, fixed_order
+from pfedmoap.server import Pool
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def place(tmp_path_factory) -> Place:
 
 
 def domains(method=PromptFL(), **settings) -> Experiment:
-    return experiment("domains", method, "smoke", partition="domain_dirichlet", clients=12, alpha=0.3, shots=None,
+    return from_profile("domains", method, "smoke", partition="domain_dirichlet", clients=12, alpha=0.3, shots=None,
                       **settings)
 
 
@@ -53,16 +56,16 @@ def test_the_switches_are_those_of_the_specification():
 
 
 def test_protocols_from_text_and_back():
-    assert named("paper") == PAPER and named("released") == RELEASED
-    assert named("class_deal, data_seed") == released("data_seed", "class_deal")
+    assert parse_protocol("paper") == PAPER and parse_protocol("released") == RELEASED
+    assert parse_protocol("class_deal, data_seed") == released("data_seed", "class_deal")
     for protocol in (PAPER, RELEASED, released("optimizer"), released("optimizer", "precision")):
-        assert named(str(protocol)) == protocol == Protocol.from_dict(dataclasses.asdict(protocol))
+        assert parse_protocol(str(protocol)) == protocol == Protocol.from_dict(dataclasses.asdict(protocol))
 
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: released("optimiser"), "no protocol switch 'optimiser'; did you mean 'optimizer'"),
-    (lambda: named("relased"), "no protocol or switch 'relased'; did you mean 'released'"),
-    (lambda: named(","), "no protocol or switch ','"),
+    (lambda: parse_protocol("relased"), "no protocol or switch 'relased'; did you mean 'released'"),
+    (lambda: parse_protocol(","), "no protocol or switch ','"),
     (lambda: Protocol(precision="fp64"), "precision must be 'fp32' .paper. or 'fp16' .released code., not 'fp64'"),
     (lambda: Experiment.from_dict({"protocol": {"class_name": "matched"}}), "did you mean 'class_names'"),
 ])
@@ -83,7 +86,7 @@ def test_the_command_line_takes_presets_and_switches(place):
     for text in ("released", "paper", "data_seed,class_deal"):
         given = {"protocol": option.type.convert(text, option, None)}
         (one,) = options.build_experiments("digits", ["promptfl"], ["1"], "smoke", given)
-        assert one.protocol == named(text)
+        assert one.protocol == parse_protocol(text)
         record = run(one, place, progress=False)
         assert frame([record])["protocol"].tolist() == [text]
 
@@ -99,7 +102,7 @@ def test_every_method_runs_as_released_and_resumes_bit_for_bit(place, tmp_path, 
         if result.number == 2:
             raise Cut
 
-    one = experiment("office", method, "smoke", protocol=RELEASED, partition="domain_dirichlet", clients=8, alpha=1.0,
+    one = from_profile("office", method, "smoke", protocol=RELEASED, partition="domain_dirichlet", clients=8, alpha=1.0,
                      shots=12, rounds=3)
     whole, store = run(one, place, progress=False), Store(tmp_path)
     with pytest.raises(Cut):
@@ -130,8 +133,8 @@ def test_mispaired_clients_train_and_are_tested_on_what_the_partition_says(place
 
 
 def test_mispairing_changes_nothing_without_domains():
-    imageset = catalog.load("digits")
-    one = experiment("digits", PromptFL(), "smoke", partition="dirichlet", shots=None, alpha=5.0)
+    imageset = load_dataset("digits")
+    one = from_profile("digits", PromptFL(), "smoke", partition="dirichlet", shots=None, alpha=5.0)
     mixed_up = dataclasses.replace(one, protocol=released("label_pairing", "class_names"))
     for client in range(5):
         assert dealt(one, imageset).pairs(client) == dealt(mixed_up, imageset).pairs(client)
@@ -151,19 +154,19 @@ def test_shuffled_names_change_the_text_features_order_and_nothing_else(place):
 
 
 def test_the_data_seed_gives_all_seeds_the_same_images():
-    imageset = catalog.load("patterns")
-    made = [dealt(experiment("patterns", PromptFL(), "smoke", seed=seed, protocol=released("data_seed")), imageset)
+    imageset = load_dataset("patterns")
+    made = [dealt(from_profile("patterns", PromptFL(), "smoke", seed=seed, protocol=released("data_seed")), imageset)
             for seed in (1, 2)]
     expected = partition(imageset, clients=10, seed=2023, shots=4)
     for client in range(10):
         assert made[0].pairs(client) == made[1].pairs(client) == expected.pairs(client)
-    paper = [dealt(experiment("patterns", PromptFL(), "smoke", seed=seed), imageset) for seed in (1, 2)]
+    paper = [dealt(from_profile("patterns", PromptFL(), "smoke", seed=seed), imageset) for seed in (1, 2)]
     assert paper[0].pairs(0) != paper[1].pairs(0)
 
 
 def test_the_class_deal_reaches_the_partition():
-    one = experiment("patterns", PromptFL(), "smoke", protocol=released("class_deal"))
-    imageset = catalog.load("patterns")
+    one = from_profile("patterns", PromptFL(), "smoke", protocol=released("class_deal"))
+    imageset = load_dataset("patterns")
     classes = len(imageset.class_names)
     counts = [len(set(labels)) for labels in dealt(one, imageset).test_labels]
     assert counts == [round(classes / 10)] * 9 + [classes - 9 * round(classes / 10)]
@@ -202,7 +205,7 @@ def test_cifars_features_have_tables_of_their_own(tiny_clip, tmp_path):
     assert np.abs(ours - theirs).max() > 1e-3
     assert np.array_equal(image_features(tiny_clip, imageset, "train", 2, cache_dir=tmp_path), ours)
     image_features(tiny_clip, imageset, "test", cache_dir=tmp_path, preprocess="cifar", spatial=True)
-    kinds = [table.kind for table in tables(tmp_path)]
+    kinds = [table.kind for table in cached_tables(tmp_path)]
     assert sorted(kinds) == ["test view", "test view, CIFAR's mean and std", "test view, CIFAR's mean and std, spatial"]
 
 
@@ -210,7 +213,7 @@ def test_other_sets_keep_clips_preprocessing(tmp_path):
     imageset = small_set("patterns", augment=True)
     for views in (0, 2):
         ours, theirs = (
-            image_features(clips.load(), imageset, "train", views, cache_dir=tmp_path / kind, preprocess=kind)
+            image_features(clips.load_clip(), imageset, "train", views, cache_dir=tmp_path / kind, preprocess=kind)
             for kind in ("clip", "cifar"))
         assert np.array_equal(ours, theirs)
 
@@ -219,9 +222,9 @@ def test_other_sets_keep_clips_preprocessing(tmp_path):
 
 
 def test_prompts_start_from_the_word_false(place):
-    one = experiment("digits", PFedMoAP(), "smoke", protocol=released("prompt_init"))
+    one = from_profile("digits", PFedMoAP(), "smoke", protocol=released("prompt_init"))
     prepared = prepare(one, place)
-    clip = clips.load()
+    clip = clips.load_clip()
     tokens = clip.tokenizer(["False"])[0]
     assert tokens[:3].tolist() == [49406, 9078, 49407]  # one token between start and end
     embedding = clip.model.token_embedding(tokens)[1:2]
@@ -236,10 +239,11 @@ def test_prompts_start_from_the_word_false(place):
 
 def test_everyone_is_lent_the_first_of_one_order():
     pool = {client: torch.full((1, 1), float(client)) for client in (0, 1, 3, 4)}
-    server = Server({}, Pool(pool), clients=5, order=[3, 2, 0, 4, 1])
-    assert [server.experts(client, 2) for client in (0, 1, 3, 4)] == [[3, 4], [3, 0], [0, 4], [3, 0]]
-    assert server.experts(1, 9) == [3, 0, 4]
-    assert Server({}, Pool(pool)).experts(1, 2) == [0, 3]  # the nearest
+    fixed = FixedOrderPool([3, 2, 0, 4, 1])
+    fixed.replace(pool)
+    assert [fixed.nearest(client, 2) for client in (0, 1, 3, 4)] == [[3, 4], [3, 0], [0, 4], [3, 0]]
+    assert fixed.nearest(1, 9) == [3, 0, 4]
+    assert Pool(pool).nearest(1, 2) == [0, 3]
 
 
 def test_the_order_of_experts_is_the_same_in_all_rounds(context):
@@ -250,7 +254,7 @@ def test_the_order_of_experts_is_the_same_in_all_rounds(context):
             lent.setdefault(server.round, {})[client] = self._choose(server, client)
             return super().download(server, client)
 
-    finished(federation(context, Watching(d_gating=16, heads=4, experts=2), fixed_experts=True))
+    finished(federation(context, Watching(d_gating=16, heads=4, experts=2), protocol=released("expert_selection")))
     order = fixed_order(4, context.seed)
     for number in (2, 3, 4):
         assert lent[number] == {client: [other for other in order if other != client][:2] for client in range(4)}
@@ -262,8 +266,8 @@ def test_the_order_of_experts_is_the_same_in_all_rounds(context):
 
 @pytest.mark.parametrize("mu", [0.5, 100.0])
 def test_fedprox_without_its_gradient_is_promptfl_bit_for_bit(context, mu):
-    detached = dataclasses.replace(context, proximal_gradient=False)
-    ours, real = federation(detached, FedProx(mu=mu)), federation(context, FedProx(mu=mu))
+    detached = released("fedprox_gradient")
+    ours, real = (federation(context, FedProx(mu=mu), protocol=protocol) for protocol in (detached, PAPER))
     promptfl = federation(context, PromptFL())
     assert_equal(state(finished(ours)), state(finished(promptfl)))
     assert [entry.accuracies for entry in ours.history] == [entry.accuracies for entry in promptfl.history]
@@ -273,8 +277,8 @@ def test_fedprox_without_its_gradient_is_promptfl_bit_for_bit(context, mu):
 
 def test_the_switch_reaches_fedprox(place):
     for protocol, real in ((PAPER, True), (released("fedprox_gradient"), False)):
-        one = experiment("digits", FedProx(), "smoke", protocol=protocol)
-        assert prepare(one, place).federation.context.proximal_gradient is real
+        one = from_profile("digits", FedProx(), "smoke", protocol=protocol)
+        assert (type(prepare(one, place).federation.method) is FedProx) is real
 
 
 # --- personal models

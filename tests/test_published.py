@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from pfedmoap.paper import GRIDS, published
-from pfedmoap.paths import PUBLISHED
+from pfedmoap.experiments import GRIDS, published_cells
+from pfedmoap.system.paths import PUBLISHED
 
 CLIP_SETS = ["Flowers102", "OxfordPets", "Food101", "Caltech101", "DTD"]
 DOMAINS = ["Clipart", "Infograph", "Painting", "Quickdraw", "Real", "Sketch", "Average"]
@@ -15,12 +15,12 @@ SHAPES = {  # table -> rows, columns
 
 
 def row(table: str, method: str) -> list[tuple[float, float]]:
-    cells = published(table).query("method == @method")
+    cells = published_cells(table).query("method == @method")
     return list(zip(cells["mean"], cells["std"], strict=True))
 
 
 def mean(table: str, method: str, dataset: str) -> float:
-    return published(table).query("method == @method and dataset == @dataset")["mean"].item()
+    return published_cells(table).query("method == @method and dataset == @dataset")["mean"].item()
 
 
 @pytest.mark.parametrize("table", SHAPES)
@@ -51,7 +51,7 @@ def test_every_cell_is_there_once_with_two_decimals(table):
     ("table8", "pFedMoAP (d=1024)", "Food101", (89.20, 0.37)),
 ])
 def test_cells_as_printed(table, method, dataset, cell):
-    found = published(table).query("method == @method and dataset == @dataset")
+    found = published_cells(table).query("method == @method and dataset == @dataset")
     assert (found["mean"].item(), found["std"].item()) == cell
 
 
@@ -67,7 +67,7 @@ def test_rows_that_the_paper_prints_twice_are_equal():
 
 @pytest.mark.parametrize("table", ["table3", "table4", "table7"])
 def test_averages_are_the_means_of_their_domains(table):
-    cells = published(table).pivot(index="method", columns="dataset", values="mean")
+    cells = published_cells(table).pivot(index="method", columns="dataset", values="mean")
     assert (cells.drop(columns="Average").mean(axis=1) - cells["Average"]).abs().max() < 0.006
 
 
@@ -82,15 +82,16 @@ def test_differences_that_the_text_names():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_grids_find_their_published_rows(name):
-    known = published(name)
+    known = published_cells(name)
     grid = GRIDS[name]("paper")
     assert {column.title for column in grid.columns} == set(known["dataset"])
     assert {row.published for row in grid.rows if row.published} == set(known["method"])
 
 
 def test_settings_are_the_rows_own():
-    settings = {table: published(table).groupby("method")["setting"].first() for table in SHAPES}
-    assert all(nunique == 1 for table in SHAPES for nunique in published(table).groupby("method")["setting"].nunique())
+    settings = {table: published_cells(table).groupby("method")["setting"].first() for table in SHAPES}
+    for table in SHAPES:
+        assert (published_cells(table).groupby("method")["setting"].nunique() == 1).all()
     assert "lambda=5.0, K=19" in settings["table3"]["pFedMoAP"]
     assert "lambda=5.0, K=4" in settings["table7"]["pFedMoAP (K+1=5)"]
     assert "epsilon=25" in settings["table5"]["PromptFL (epsilon=25)"]

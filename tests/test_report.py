@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 from reporting import ROWS, make_grid, make_record, make_store
 
-from pfedmoap import report, results, wording
 from pfedmoap.errors import UserError
-from pfedmoap.paper import table1
-from pfedmoap.store import Store
-from pfedmoap.tables import latex
+from pfedmoap.experiments import Store, table1
+from pfedmoap.reports import captions, numbers, tables
+from pfedmoap.reports.layout import latex
 
 OURS = "pFedMoAP (λ = 0.5)"
 
@@ -37,7 +36,7 @@ def cell(frame, row, column):
 
 
 def test_cells_of_single_runs(quick):
-    cells = results.cells(*quick)
+    cells = numbers.cells(*quick)
     assert len(cells) == 3 * 2 * 2
     first = cells.query("row == 'CoOp' and column == 'DTD' and seed == 1").iloc[0]
     assert first["accuracy"] == pytest.approx(80) and first["worst_client"] == pytest.approx(70)
@@ -47,7 +46,7 @@ def test_cells_of_single_runs(quick):
 
 
 def test_mean_and_population_standard_deviation(quick):
-    summary = results.summary(*quick)
+    summary = numbers.summary(*quick)
     found = cell(summary, "CoOp", "Flowers102")  # 70 and 90
     assert found["mean"] == pytest.approx(80) and found["std"] == pytest.approx(10) and found["seeds"] == 2
     assert found["worst_client"] == pytest.approx(70)  # 60 and 80
@@ -56,17 +55,17 @@ def test_mean_and_population_standard_deviation(quick):
 
 
 def test_clients_and_rounds(quick):
-    clients = results.clients(*quick)
+    clients = numbers.clients(*quick)
     assert len(clients) == 3 * 2 * 2 * 2
     assert clients.query("row == @OURS and column == 'Flowers102' and seed == 1")["accuracy"].tolist() == [90, 100]
-    rounds = results.rounds(*quick)
+    rounds = numbers.rounds(*quick)
     coop = rounds.query("row == 'CoOp' and column == 'DTD' and seed == 2")
     assert coop["accuracy"].tolist() == pytest.approx([45, 90])
 
 
 def test_differences_only_where_the_data_are_the_papers(quick, paper):
-    assert results.summary(*quick)["difference"].isna().all()
-    found = cell(results.summary(*paper), OURS, "Flowers102")
+    assert numbers.summary(*quick)["difference"].isna().all()
+    found = cell(numbers.summary(*paper), OURS, "Flowers102")
     assert (found["published_mean"], found["published_std"]) == (98.41, 0.04)
     assert found["difference"] == pytest.approx(95 - 98.41)
 
@@ -78,7 +77,7 @@ def test_a_client_that_took_no_part_counts_for_no_bytes(tmp_path):
         record = store.get(item)
         record["rounds"] = [entry | {"bytes_up": {}, "bytes_down": {}, "losses": {}} for entry in record["rounds"]]
         store.put(item, record)
-    assert (results.cells(grid, store)[["bytes_up", "bytes_down"]] == 0).all(axis=None)
+    assert (numbers.cells(grid, store)[["bytes_up", "bytes_down"]] == 0).all(axis=None)
 
 
 def test_missing_runs_are_counted_and_the_remedy_named(tmp_path):
@@ -87,14 +86,14 @@ def test_missing_runs_are_counted_and_the_remedy_named(tmp_path):
     first = next(iter(grid))
     store.put(first, make_record(first, [0.5, 0.5]))
     with pytest.raises(UserError, match=r"11 of 12 runs of table1 \(quick\).*pfedmoap reproduce"):
-        report.table(grid, store)
+        tables.table(grid, store)
 
 
 # --- the table
 
 
 def test_cells_and_bold(quick):
-    here, there = report.table(*quick).blocks
+    here, there = tables.table(*quick).blocks
     assert here.text.loc["CoOp"].tolist() == ["80.00 ± 10.00", "85.00 ± 5.00"]
     assert here.bold["patterns"].tolist() == [False, False, True]
     assert here.bold["digits"].tolist() == [False, True, False]
@@ -106,18 +105,18 @@ def test_equal_means_are_all_bold(tmp_path):
     grid = make_grid(rows=rows[:1])
     store = make_store(tmp_path, grid)
     twice = {(row.title, column.title): grid.cells["CoOp", column.title] for row in rows for column in grid.columns}
-    block = report.table(replace(grid, rows=rows, cells=twice), store).blocks[0]
+    block = tables.table(replace(grid, rows=rows, cells=twice), store).blocks[0]
     assert block.bold.all(axis=None)
 
 
 def test_stand_ins_are_never_called_by_the_papers_names(quick):
-    here, there = report.table(*quick).blocks
+    here, there = tables.table(*quick).blocks
     assert list(here.text) == ["patterns", "digits"] and list(there.text) == ["Flowers102", "DTD"]
     assert "not to be compared" in there.heading
 
 
 def test_published_lines_stand_under_reproduced_ones(paper):
-    (block,) = report.table(*paper).blocks
+    (block,) = tables.table(*paper).blocks
     assert list(block.text) == ["Flowers102", "DTD"]
     assert list(block.text.index[:3]) == ["ZS-CLIP", "ZS-CLIP: published", "ZS-CLIP: difference"]
     assert block.text.loc["CoOp: published", "DTD"] == "44.23 ± 0.63"
@@ -128,7 +127,7 @@ def test_published_lines_stand_under_reproduced_ones(paper):
 
 def test_one_seed_has_no_spread(tmp_path):
     grid = make_grid(seeds=(7,))
-    shown = report.table(grid, make_store(tmp_path, grid))
+    shown = tables.table(grid, make_store(tmp_path, grid))
     assert shown.blocks[0].text.loc["CoOp"].tolist() == ["70.00", "80.00"]
     assert "one seed (7), so no spread" in shown.caption
 
@@ -137,7 +136,7 @@ def test_one_seed_has_no_spread(tmp_path):
 
 
 def test_caption_says_what_was_run(quick):
-    caption = report.caption(*quick)
+    caption = tables.caption(*quick)
     for fact in ("patterns in place of Flowers102, digits in place of DTD", "no evidence", "ddof 0", "2 seeds (1, 2)",
                  "after the last round", "CLIP embedded_clip (shipped weights)", "clients 10 (digits: 5)", "shots 16",
                  "participation 100 %", "label_disjoint"):
@@ -148,7 +147,7 @@ def test_caption_says_what_was_run(quick):
 
 
 def test_caption_of_the_papers_own_settings(paper):
-    caption = report.caption(*paper)
+    caption = tables.caption(*paper)
     assert "on Flowers102, DTD." in caption and "CLIP RN50-quickgelu (openai)" in caption
     assert "rounds 10 (CoOp: 5)" in caption and "reading of section 4.1" in caption
     assert "in place of" not in caption and "Not as in the paper" not in caption
@@ -158,7 +157,7 @@ def test_caption_names_departures_in_the_paper_profile(tmp_path):
     weights = tmp_path / "own.safetensors"
     weights.write_bytes(b"x")
     grid = make_grid("paper", rounds=2, weights=str(weights))
-    caption = report.caption(grid, make_store(tmp_path, grid))
+    caption = tables.caption(grid, make_store(tmp_path, grid))
     assert "rounds 2 (paper: 10 (CoOp: 5))" in caption and "weights own.safetensors (paper: openai)" in caption
     assert str(tmp_path) not in caption
 
@@ -166,7 +165,7 @@ def test_caption_names_departures_in_the_paper_profile(tmp_path):
 def test_caption_says_what_the_data_were_short_of(tmp_path):
     grid = make_grid("paper")
     store = make_store(tmp_path, grid, source="x, not CoOp's split", notes=["classes with fewer than 16: rose (3)"])
-    caption = report.caption(grid, store)
+    caption = tables.caption(grid, store)
     assert "Not CoOp's split: DTD, Flowers102." in caption
     assert caption.count("Classes with fewer than 16: rose (3).") == 1
 
@@ -174,12 +173,12 @@ def test_caption_says_what_the_data_were_short_of(tmp_path):
 def test_captions_of_every_profile_of_table_1():
     for profile in ("smoke", "quick", "paper"):
         grid = table1(profile)
-        assert ("in place of" in wording._subject(grid)) == (profile != "paper")
-        assert ("Not as in the paper" in wording._departures(grid)) == (profile != "paper")
+        assert ("in place of" in captions._subject(grid)) == (profile != "paper")
+        assert ("Not as in the paper" in captions._departures(grid)) == (profile != "paper")
 
 
 def test_reading_says_where_it_leads_and_where_not(quick):
-    text = report.reading(*quick)
+    text = tables.reading(*quick)
     assert f"{OURS} is ahead of the best other method on 1 of 2 columns (patterns +15.0 points)" in text
     assert "by more than the spread over seeds on 1" in text  # 15 points against 10
     assert "not ahead on digits (CoOp 85.0 %, it 80.0 %)" in text
@@ -190,13 +189,13 @@ def test_reading_says_where_it_leads_and_where_not(quick):
 def test_reading_with_the_published_numbers(paper):
     off = np.array([60 - 62.17, 40 - 40.21, 80 - 70.14, 85 - 44.23, 95 - 98.41, 80 - 89.13])
     assert (f"from {off.min():+.1f} to {off.max():+.1f} points ({np.abs(off).mean():.1f} in size"
-            in report.reading(*paper))
+            in tables.reading(*paper))
 
 
 def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
     for number, (rows, seeds) in enumerate([(ROWS[:2], (1, 2)), (ROWS[2:], (1, 2)), (ROWS, (1,))]):
         grid = make_grid(rows=rows, seeds=seeds)
-        text = report.reading(grid, make_store(tmp_path / str(number), grid))
+        text = tables.reading(grid, make_store(tmp_path / str(number), grid))
         assert ("is ahead" in text) == (len(rows) == 3)
         assert ("with one seed" in text) == (len(seeds) == 1)
         assert "spread over seeds" not in text
@@ -206,7 +205,7 @@ def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
 
 
 def test_csv_has_one_line_per_cell(quick, tmp_path):
-    csv, markdown, tex, facts = report.write_table(*quick, tmp_path / "new" / "folder")
+    csv, markdown, tex, facts = tables.write_table(*quick, tmp_path / "new" / "folder")
     data = pd.read_csv(csv)
     assert len(data) == 6 and (data["table"] == "table1").all() and (data["profile"] == "quick").all()
     assert list(data)[:7] == ["table", "profile", "method", "column", "dataset", "mean", "std"]
@@ -215,27 +214,27 @@ def test_csv_has_one_line_per_cell(quick, tmp_path):
     assert "published_mean" not in data  # other data: not on the same line
     assert markdown.name == "table1.md" and tex.name == "table1.tex"
     known = json.loads(facts.read_text())
-    assert known["grid"] == report.fingerprint(quick[0]) and known["runs"] == 12 and known["seeds"] == [1, 2]
+    assert known["grid"] == tables.fingerprint(quick[0]) and known["runs"] == 12 and known["seeds"] == [1, 2]
     assert known["seconds"] == 36 and known["missing"] == {}
     assert list(known["seconds_by_run"].values()) == 12 * [3]
-    assert known["table"] == report.table(*quick).to_dict() and known["table"]["blocks"][1]["kind"] == "published"
+    assert known["table"] == tables.table(*quick).to_dict() and known["table"]["blocks"][1]["kind"] == "published"
 
 
 def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):
-    data = pd.read_csv(report.write_table(*paper, tmp_path)[0])
+    data = pd.read_csv(tables.write_table(*paper, tmp_path)[0])
     line = data.query("method == 'CoOp' and dataset == 'dtd'").iloc[0]
     assert (line["published_mean"], line["published_std"], line["difference"]) == (44.23, 0.63, 40.77)
 
 
 def test_markdown(quick):
-    text = report.table(*quick).to_markdown()
+    text = tables.table(*quick).to_markdown()
     assert text.startswith("Table 1, profile quick")
     assert "**95.00 ± 0.00**" in text and "**85.00 ± 5.00**" in text and "**80.00" not in text
 
 
 def test_latex_is_a_tabular_with_every_line_complete(quick, paper):
     for grid, store in (quick, paper):
-        lines = report.table(grid, store).to_latex().splitlines()
+        lines = tables.table(grid, store).to_latex().splitlines()
         assert lines[0].startswith("% Table 1") and lines[1] == r"\begin{tabular}{lcc}"
         assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
         cells = [line for line in lines[2:-2] if "&" in line]
@@ -252,7 +251,7 @@ def test_latex_escapes():
 def test_html_is_escaped_and_bold(tmp_path):
     rows = (replace(ROWS[1], title="CoOp"), ROWS[2])
     grid = make_grid(rows=rows)
-    shown = report.table(grid, make_store(tmp_path, grid, notes=["a < b & c"]))
+    shown = tables.table(grid, make_store(tmp_path, grid, notes=["a < b & c"]))
     text = shown._repr_html_()
     assert "A &lt; b &amp; c." in text and "<b>95.00 ± 0.00</b>" in text and "<b>80.00" not in text
     assert repr(shown) == shown.to_markdown()
@@ -260,7 +259,7 @@ def test_html_is_escaped_and_bold(tmp_path):
 
 def test_traffic_is_per_client_and_round_and_in_total(tmp_path):
     grid = make_grid()
-    table = results.traffic(grid, make_store(tmp_path, grid))
+    table = numbers.traffic(grid, make_store(tmp_path, grid))
     assert list(table.index) == [row.title for row in grid.rows]
     assert (table["bytes_up"] == 1024).all() and (table["bytes_down"] == 2048).all()  # 1024, then 3072
     assert (table["total"] == 2 * (1024 + 1024) + 2 * (1024 + 3072)).all()
@@ -270,8 +269,8 @@ def test_controls_stand_apart_and_are_never_bold(tmp_path):
     rows = (ROWS[1], ROWS[2], replace(ROWS[0], control=True))
     grid = make_grid(rows=rows)
     store = make_store(tmp_path, grid)
-    methods, controls, _ = report.table(grid, store).blocks
+    methods, controls, _ = tables.table(grid, store).blocks
     assert list(methods.text.index) == ["CoOp", "pFedMoAP (λ = 0.5)"] and list(controls.text.index) == ["ZS-CLIP"]
     assert not controls.bold.to_numpy().any() and controls.heading.startswith("Controls")
-    text = report.reading(grid, store)
+    text = tables.reading(grid, store)
     assert "Controls: ZS-CLIP 50.0 %." in text and "ZS-CLIP" not in text.split("Controls")[0]

@@ -13,11 +13,8 @@ import pytest
 import torch
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Place, Store, frame, from_profile, prepare, run, run_all
 from pfedmoap.methods import CoOp, FedOTP, FedPer, PFedMoAP, PFedPrompt, PromptFL, ZeroShot, ZeroShotPrior
-from pfedmoap.paper import experiment
-from pfedmoap.runs import Place, frame, prepare, run, run_all
-from pfedmoap.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +23,7 @@ def place(tmp_path_factory) -> Place:
 
 
 def small(method=PFedMoAP(), **overrides) -> Experiment:
-    return experiment("digits", method, "smoke", **{"rounds": 3, "shots": 8} | overrides)
+    return from_profile("digits", method, "smoke", **{"rounds": 3, "shots": 8} | overrides)
 
 
 def results(record):
@@ -148,7 +145,7 @@ def test_a_killed_grid_goes_on_and_two_at_once_do_nothing_twice(place, tmp_path)
     ({"partition": "domain_dirichlet"}, "no domains"),
 ])
 def test_what_cannot_run_is_refused_in_one_sentence_before_any_work(place, change, message, monkeypatch):
-    monkeypatch.setattr("pfedmoap.preparation.image_features", None)  # not even features are computed
+    monkeypatch.setattr("pfedmoap.experiments.preparation.image_features", None)  # not even features are computed
     with pytest.raises(UserError, match=message):
         run(dataclasses.replace(small(), **change), place, progress=False)
 

@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pfedmoap.paths import ROOT
+from pfedmoap.system.paths import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
@@ -46,7 +46,7 @@ def test_conda_installs_this_package_with_its_pins_and_nothing_of_its_own():
 
 
 def test_the_package_ships_its_assets():
-    assert PYPROJECT["tool"]["setuptools"]["package-data"]["pfedmoap"] == ["assets/*"]
+    assert PYPROJECT["tool"]["setuptools"]["package-data"]["pfedmoap.embedded"] == ["assets/*"]
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiment import Experiment
-from pfedmoap.store import Store, write_atomically
+from pfedmoap.experiments import Experiment, Store
+from pfedmoap.experiments.store import write_atomically
 
 ONE = Experiment()
 

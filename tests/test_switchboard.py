@@ -7,19 +7,15 @@ import pytest
 from matplotlib.colors import to_hex
 from reporting import make_record
 
-from pfedmoap import figures, paper_and_code
-from pfedmoap.availability import first_reachable
-from pfedmoap.data.partition import Partition
+from pfedmoap.data import Partition
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import GRIDS, Place, Store, first_reachable, from_profile, run
 from pfedmoap.methods import CoOp, FedProx, PFedMoAP, PromptFL, ZeroShot, ZeroShotPrior
-from pfedmoap.paper import GRIDS, experiment
-from pfedmoap.paper.switchboard import SWITCHED, TABLES, switchboard, switchboards, touches
-from pfedmoap.paper_and_code.pattern import Step
-from pfedmoap.paper_and_code.tables import source
-from pfedmoap.preparation import Place
-from pfedmoap.protocol import PAPER, RELEASED, SWITCHES, released
-from pfedmoap.runs import run
-from pfedmoap.store import Store
+from pfedmoap.released import PAPER, RELEASED, SWITCHES, released, study
+from pfedmoap.released.study import figures, switchboards
+from pfedmoap.released.study.pattern import Step
+from pfedmoap.released.study.switchboard import SWITCHED, TABLES, switchboard, touches
+from pfedmoap.released.study.tables import source
 
 # --- the grids
 
@@ -84,7 +80,7 @@ def score(tmp_path_factory):
     place, known = Place(cache=str(tmp_path_factory.mktemp("cache"))), {}
 
     def of(dataset, method, protocol=PAPER):
-        item = experiment(dataset, method, "smoke", protocol=protocol)
+        item = from_profile(dataset, method, "smoke", protocol=protocol)
         if item not in known:
             known[item] = np.array([entry["accuracies"] for entry in run(item, place, progress=False)["rounds"]])
         return known[item]
@@ -99,14 +95,14 @@ def score(tmp_path_factory):
     ("domains", CoOp(), ["expert_selection", "class_deal", "cifar_preprocess", "fedprox_gradient"]),
 ], ids=lambda value: value.name if hasattr(value, "name") else None)
 def test_what_a_switch_cannot_touch_is_the_same_to_the_last_bit(score, dataset, method, switches):
-    item = experiment(dataset, method, "smoke")
+    item = from_profile(dataset, method, "smoke")
     assert not any(touches(name, item) for name in switches)
     np.testing.assert_array_equal(score(dataset, method, released(*switches)), score(dataset, method))
 
 
 def test_the_order_of_clients_touches_methods_without_a_pool_by_rounding_only(score):
     for method in (PromptFL(), CoOp(), FedProx()):
-        assert not touches("round_order", experiment("patterns", method, "smoke"))
+        assert not touches("round_order", from_profile("patterns", method, "smoke"))
         np.testing.assert_allclose(score("patterns", method, released("round_order")), score("patterns", method),
                                    atol=0.051)  # an image of 20 may fall on the other side
 
@@ -114,7 +110,7 @@ def test_the_order_of_clients_touches_methods_without_a_pool_by_rounding_only(sc
 def test_what_a_switch_touches_can_change(score):
     for dataset, method, name in (("domains", ZeroShot(), "label_pairing"), ("domains", ZeroShot(), "class_names"),
                                   ("patterns", PFedMoAP(), "data_seed"), ("domains", CoOp(), "optimizer")):
-        assert touches(name, experiment(dataset, method, "smoke"))
+        assert touches(name, from_profile(dataset, method, "smoke"))
         assert not np.array_equal(score(dataset, method, released(name)), score(dataset, method))
 
 
@@ -144,14 +140,14 @@ def filled(tmp_path):
 
 def test_differences_are_taken_seed_by_seed(filled):
     boards, store = filled
-    frame = paper_and_code.differences(boards["table3"], store).set_index(["protocol", "method"])
+    frame = study.differences(boards["table3"], store).set_index(["protocol", "method"])
     coop = frame.loc["optimizer", "CoOp"]  # 70, 74 -> 68, 70: -2 and -4
     assert (coop["seeds"], round(coop["mean"], 6), round(coop["std"], 6)) == (2, 69, 1)
     assert coop["difference"] == pytest.approx(-3) and coop["spread"] == pytest.approx(1)
     ours = frame.loc["label_pairing", "pFedMoAP"]  # -45 and -43
     assert ours["difference"] == pytest.approx(-44) and ours["spread"] == pytest.approx(1)
     assert (frame.loc["paper", "difference"] == 0).all()
-    square = paper_and_code.square(boards["table3"], store, "difference")
+    square = study.square(boards["table3"], store, "difference")
     assert list(square.index) == ["paper", "label_pairing", "optimizer", "released"]
     assert list(square.columns) == ["ZS-CLIP", "PromptFL", "CoOp", "pFedMoAP"]
     assert square.isna().to_numpy().nonzero() == ([2], [0])  # zero-shot has no optimiser
@@ -159,13 +155,13 @@ def test_differences_are_taken_seed_by_seed(filled):
 
 def test_the_table_marks_what_is_identical_and_what_is_beyond_the_spread(filled):
     boards, store = filled
-    table = paper_and_code.difference_table(boards["table3"], store)
+    table = study.difference_table(boards["table3"], store)
     change = table.blocks[1]
     assert change.text.at["optimizer", "ZS-CLIP"] == "="
     assert change.text.at["optimizer", "CoOp"] == "-3.00 ± 1.00" and change.bold.at["optimizer", "CoOp"]
     assert change.text.at["optimizer", "PromptFL"] == "+0.00 ± 1.00" and not change.bold.at["optimizer", "PromptFL"]
     assert "2 seeds (1, 2)" in table.caption and "cifar_preprocess" in table.caption
-    assert "`optimizer` (CoOp -3.0)" in paper_and_code.reading(boards["table3"], store)
+    assert "`optimizer` (CoOp -3.0)" in study.reading(boards["table3"], store)
 
 
 def accuracy(*seeds):
@@ -181,11 +177,11 @@ def accuracy(*seeds):
     ([(10, 24, 37, 36), (10, 24, 37, 42)], "in the mean, but not firmly: high above middle (in 1 of 2 seeds)"),
 ])
 def test_the_verdict_on_the_published_pattern(seeds, said):
-    assert paper_and_code.verdict(accuracy(*seeds), 10) == said
+    assert study.verdict(accuracy(*seeds), 10) == said
 
 
 def test_steps_by_hand():
-    first, *_, last = paper_and_code.steps(accuracy((10, 20, 30, 35), (10, 24, 30, 29)))
+    first, *_, last = study.steps(accuracy((10, 20, 30, 35), (10, 24, 30, 29)))
     assert first == Step("zero", "low", 12, 2, 2, 2) and str(first) == "+12.0 ± 2.0" and first.firm
     assert last == Step("middle", "high", 2, 3, 1, 2) and not last.firm
 
@@ -200,28 +196,28 @@ def test_where_a_published_difference_comes_from():
 
 def test_tables_and_sentences_about_the_labels(filled):
     boards, store = filled
-    (block,) = paper_and_code.order_table(boards, store).blocks
+    (block,) = study.order_table(boards, store).blocks
     mixed_up = block.text.loc["label_pairing; pFedMoAP"]
     assert mixed_up.tolist() == ["+0.0 ± 1.0", "+12.0 ± 1.0", "+11.0 ± 1.0", "+3.0 ± 2.0",
                                  "yes, in each seed and by more than the spread"]
     assert block.text.at["paper's protocol; pFedMoAP", "published pattern?"] == "no: ZS-CLIP is not at chance"
-    (block,) = paper_and_code.accuracy_table(boards, store).blocks
+    (block,) = study.accuracy_table(boards, store).blocks
     assert block.text.at["label_pairing", "CoOp"] == "33.00 ± 3.00"
     assert block.text.at["published, other data", "CoOp"] == "36.99 ± 0.79"
-    said = paper_and_code.answer(boards, store)
+    said = study.answer(boards, store)
     assert "zero-shot scores 10.0 ± 1.0 %, at chance (10 %)" in said
     assert "CoOp above PromptFL by 11.0 ± 1.0 (in 2 of 2 seeds, more than the spread)" in said
-    (block,) = paper_and_code.origin_table(boards, store).blocks
+    (block,) = study.origin_table(boards, store).blocks
     assert block.text.loc["CoOp − PromptFL"].tolist() == [
         "+12.5 ± 12.5", "+9.0 ± 1.0", "+20.0 ± 1.0", "published within its spread"]
     assert block.text.at["PromptFL − ZS-CLIP", "as published under"] == "the paper's only"
     lost = "not with all switches together:** PromptFL above ZS-CLIP (Table 3: domains)"
-    assert lost in paper_and_code.origins(boards, store)
+    assert lost in study.origins(boards, store)
 
 
 def test_the_most_frequent_label_by_hand():
     train, test = (np.array([2, 2, 1]), np.array([0])), (np.array([2, 1, 1, 2]), np.array([1, 0, 1, 1]))
-    counted = paper_and_code.most_frequent_label(Partition(train, test, train, test))
+    counted = study.most_frequent_label(Partition(train, test, train, test))
     assert counted == pytest.approx(100 * (2 / 4 + 1 / 4) / 2)
 
 
@@ -248,7 +244,7 @@ def test_the_bars_show_every_protocol_and_the_published_row_apart(filled):
 
 
 def test_samples_say_what_the_images_show():
-    imageset, matched, mispaired = paper_and_code.pairings({})
+    imageset, matched, mispaired = study.pairings({})
     figure = figures.label_samples(imageset, matched, mispaired, client=1, count=6)
     above, below = np.reshape(figure.axes, (2, 6))
     assert all(to_hex(panel.title.get_color()) == "#000000" and not panel.get_xlabel() for panel in above)

@@ -10,21 +10,21 @@ import torch
 from conftest import NAMES
 from PIL import Image
 
-from pfedmoap import figures as draw
-from pfedmoap import gating, paper
-from pfedmoap.data.partition import partition
+from pfedmoap import experiments, gating
+from pfedmoap.data import partition
 from pfedmoap.errors import UserError
 from pfedmoap.evaluation import evaluate
+from pfedmoap.experiments import Place, Prepared, prepare
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot, ZeroShotOwnClasses
-from pfedmoap.preparation import Place, Prepared, prepare
 from pfedmoap.prompts import PromptEncoder, initial_prompt
+from pfedmoap.reports import figures as draw
 from pfedmoap.server import Pool
-from pfedmoap.teaching import figures, gate, steps
-from pfedmoap.teaching.mixing import Mixing, Sliders
+from pfedmoap.teaching import Mixing, figures, gate, steps
+from pfedmoap.teaching.mixing import Sliders
 
 
 def finish(method, place: Place) -> Prepared:
-    prepared = prepare(paper.experiment("patterns", method, "smoke"), place)
+    prepared = prepare(experiments.from_profile("patterns", method, "smoke"), place)
     list(prepared.federation.rounds())
     return prepared
 
@@ -179,7 +179,7 @@ def test_three_biases_have_no_gradient_and_the_others_have(prepared):
 
 
 def test_a_client_without_a_gate_is_refused_by_name(place):
-    fresh = prepare(paper.experiment("patterns", PFedMoAP(), "smoke"), place)
+    fresh = prepare(experiments.from_profile("patterns", PFedMoAP(), "smoke"), place)
     fresh.federation.run_round()
     with pytest.raises(UserError, match="Client 2 has no trained gate"):
         gate.attention(fresh, 2, steps.own_tests(fresh, 2)[0])

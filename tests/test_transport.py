@@ -5,7 +5,7 @@ import ot
 import pytest
 import torch
 
-from pfedmoap.transport import partial_transport
+from pfedmoap.methods.transport import partial_transport
 
 
 def costs(*shape, spread=0.3, seed=0):

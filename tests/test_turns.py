@@ -10,11 +10,12 @@ from conftest import make_data
 from test_client import MOAP, batches_of, cohort_start
 from test_federation import assert_equal, federation, finished, state
 
-from pfedmoap import turns
-from pfedmoap.client import Recipe
-from pfedmoap.cohorts import Cohort
+from pfedmoap.client import Cohort, Recipe
 from pfedmoap.federation import Federation
 from pfedmoap.methods import CoOp, FedAMP, PFedMoAP, PromptFL, PromptFLFT
+from pfedmoap.released import PAPER, released
+from pfedmoap.released.federation import in_turn
+from pfedmoap.released.optimizer import SharedOptimizer
 from pfedmoap.server import Pool, Server
 
 FIVE_EPOCHS = Recipe(epochs=5, batch_size=4, lr=0.002, momentum=0.9, weight_decay=5e-4)
@@ -42,7 +43,7 @@ def rates_of(run: Federation, monkeypatch) -> list[float]:
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_shared_schedule_of_four_clients_over_two_rounds(context, monkeypatch, method, schedule):
     recipe = dataclasses.replace(FIVE_EPOCHS, schedule=schedule)
-    rates = rates_of(federation(context, method, 2, recipe=recipe, shared_optimizer=True), monkeypatch)
+    rates = rates_of(federation(context, method, 2, recipe=recipe, protocol=released("optimizer")), monkeypatch)
     first, second = [0.00181, 0.002, 0.00181, 0.00131, 0.00069], [0.00019, 0, 0.00019, 0.00069, 0.00131]
     assert [round(rate, 5) for rate in rates[5:]] == second + 3 * (first + second)
     assert rates[0] == 1e-5 and [round(rate, 5) for rate in rates[1:5]] == first[1:]
@@ -54,7 +55,7 @@ def test_the_shared_optimiser_is_one_of_torchs(context):
     """Two clients in turn, prompt and gate, against torch.optim.SGD with a learning rate per epoch."""
     data = make_data(train_sizes=(9, 12))
     start, fixed = cohort_start(context, [0, 1], MOAP)
-    shared = turns.Turns()
+    shared = SharedOptimizer()
     weights = {name: tensor[0].clone().requires_grad_() for name, tensor in start.items()}
     gate = [tensor for name, tensor in weights.items() if name.startswith("gate.")]
     optimizer = torch.optim.SGD([{"params": [weights["prompt"]], "lr": 0.002}, {"params": gate, "lr": 0.01}],
@@ -63,8 +64,9 @@ def test_the_shared_optimiser_is_one_of_torchs(context):
     for client, steps in ((0, 2), (1, 3)):
         alone, own = ({name: tensor[client : client + 1] for name, tensor in part.items()} for part in (start, fixed))
         batches = batches_of(data, [client], FIVE_EPOCHS)
-        ours = shared.train(Cohort(MOAP, alone, own, batches, data.train_features, data.train_labels, FIVE_EPOCHS,
-                                   context), period=5)
+        cohort = Cohort((client,), MOAP, alone, own, batches, data.train_features, data.train_labels, FIVE_EPOCHS,
+                        context)
+        ours = shared.train(cohort, period=5)
         with torch.no_grad():
             for name, tensor in weights.items():
                 tensor.copy_(alone[name][0])
@@ -84,10 +86,10 @@ def test_the_shared_optimiser_is_one_of_torchs(context):
 
 
 @pytest.mark.parametrize("method", [CoOp(), PromptFL(), PromptFLFT(), MOAP, FedAMP()], ids=lambda method: method.name)
-@pytest.mark.parametrize("switches", [{"shared_optimizer": True}, {"sequential": True}, {"dtype": torch.float16}],
-                         ids=str)
-def test_one_switch_alone_resumes_bit_for_bit(context, method, switches):
-    whole, first, second = (federation(context, method, participation=0.75, **switches) for _ in range(3))
+@pytest.mark.parametrize("switches", [("optimizer",), ("round_order",), ("precision",), ("optimizer", "round_order")])
+def test_switches_resume_bit_for_bit(context, method, switches):
+    whole, first, second = (federation(context, method, participation=0.75, protocol=released(*switches))
+                            for _ in range(3))
     finished(whole)
     for _ in range(2):
         first.run_round()
@@ -96,7 +98,8 @@ def test_one_switch_alone_resumes_bit_for_bit(context, method, switches):
         "history": plain["history"]})
     assert_equal(state(whole), state(finished(second)))
     assert [entry.losses for entry in whole.history] == [entry.losses for entry in second.history]
-    assert whole.turns.epochs == second.turns.epochs
+    if "optimizer" in switches:
+        assert whole.shared_optimizer.epochs == second.shared_optimizer.epochs > 0
 
 
 # --- clients in sequence
@@ -126,14 +129,14 @@ class Watching(PFedMoAP):
 @pytest.mark.parametrize("sequential", [False, True])
 def test_later_clients_see_what_earlier_ones_have_just_uploaded(context, sequential):
     method = Watching(d_gating=16, heads=4, experts=3)
-    run = federation(context, method, 2, sequential=sequential)
+    run = federation(context, method, 2, protocol=released("round_order") if sequential else PAPER)
     run.run_round()
     pool, averaged = dict(run.server.pool.entries), run.server.shared["prompt"].clone()
     method.seen.clear()
     method.starts.clear()
     run.run_round()
     seen, new = method.seen[:4], run.server.pool.entries
-    order = turns.in_turn([0, 1, 2, 3], context.seed, 2) if sequential else [0, 1, 2, 3]
+    order = in_turn([0, 1, 2, 3], context.seed, 2) if sequential else [0, 1, 2, 3]
     assert [client for client, _ in seen] == order
     for place, (client, download) in enumerate(seen):
         assert torch.equal(download["prompt"], averaged)  # the global prompt changes at the end of the round
@@ -157,7 +160,7 @@ def test_the_pool_inside_a_round_by_hand():
 
 def test_a_first_gate_is_the_one_that_was_trained_last(context):
     method = Watching(d_gating=16, heads=4, experts=2)
-    run = federation(context, method, 3, sequential=True)
+    run = federation(context, method, 3, protocol=released("round_order"))
     run.run_round()  # nobody has a gate
     method.starts.clear()
     run.run_round()
@@ -175,6 +178,6 @@ def test_a_first_gate_is_the_one_that_was_trained_last(context):
 
 
 def test_turns_are_drawn_from_seed_and_round():
-    orders = [turns.in_turn(list(range(6)), 1, number) for number in range(1, 9)]
+    orders = [in_turn(list(range(6)), 1, number) for number in range(1, 9)]
     assert all(sorted(order) == list(range(6)) for order in orders) and len(set(map(tuple, orders))) > 5
-    assert turns.in_turn(list(range(6)), 1, 3) == orders[2] != turns.in_turn(list(range(6)), 2, 3)
+    assert in_turn(list(range(6)), 1, 3) == orders[2] != in_turn(list(range(6)), 2, 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pfedmoap.batch import Job, Outcome
-from pfedmoap.watching import Watch
+from pfedmoap.commands.progress import Watch
 
 
 @pytest.fixture

@@ -3,7 +3,13 @@
 `plan` checks what is asked for; `execute` does it. Nothing here imports torch: the notebooks' kernels do.
 """
 
-from pfedmoap.batch.jobs import Job, of_the_paper, plan
-from pfedmoap.batch.scheduling import Outcome, execute, time_limit
+import lazy_loader
 
-__all__ = ["Job", "Outcome", "execute", "of_the_paper", "plan", "time_limit"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "jobs": ["Job", "default_parameters", "of_the_paper", "plan"],
+        "scheduling": ["Outcome", "execute", "time_limit"],
+        "unchanged": ["is_unchanged"],
+    },
+)

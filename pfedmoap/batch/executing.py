@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from traitlets.config import Config
 
 from pfedmoap.batch.jobs import KERNEL, Job
-from pfedmoap.workers import end_with_parent
+from pfedmoap.system import end_with_parent
 
 if TYPE_CHECKING:
     from papermill.exceptions import PapermillExecutionError

@@ -12,7 +12,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from pfedmoap.errors import UserError, refuse_unknown
-from pfedmoap.paths import NOTEBOOKS, PROFILES, figures_dir, results_dir
+from pfedmoap.system import NOTEBOOKS, PROFILES, figures_dir, results_dir
 
 KERNEL = "python3"
 PATHS = ("data_root", "results", "figures", "cache")  # parameters that are paths; notebooks run in their own folder

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 import psutil
 
-from pfedmoap import cores
 from pfedmoap.batch import executing, unchanged
 from pfedmoap.batch.executing import Ending
 from pfedmoap.batch.jobs import Job
 from pfedmoap.errors import UserError
+from pfedmoap.system import cores
 
 MOST_AT_ONCE = 3  # enough to keep the cores busy while kernels start and draw; each has worker processes in memory
 TIME_LIMITS = {"smoke": 10, "quick": 120}  # minutes

@@ -8,9 +8,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from pfedmoap import paths
 from pfedmoap.batch.jobs import Job
-from pfedmoap.files import write_atomically
+from pfedmoap.system import paths, write_atomically
 
 HOW_FAST = ("jobs",)  # parameters that change no result
 
@@ -60,9 +59,8 @@ def _inputs(job: Job) -> str:
 
 @cache
 def _package() -> str:
-    code = paths.PACKAGE.rglob("*.py")
-    data = (path for folder in (paths.PACKAGE / "assets", paths.PUBLISHED) for path in folder.glob("*"))
-    files = sorted(path for path in (*code, *data) if path.is_file())
+    files = sorted(path for folder in (paths.PACKAGE, paths.PUBLISHED) for path in folder.rglob("*")
+                   if path.is_file() and path.suffix != ".pyc")
     return _hash(version("pfedmoap").encode(), *(path.read_bytes() for path in files))
 
 

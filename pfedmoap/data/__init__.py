@@ -1,1 +1,22 @@
-"""Image sets: where they come from (`catalog`), how clients share them (`partition`), their features (`features`)."""
+"""Images: data sets on disk and your own folders, how clients share them, and their features.
+
+Features are computed once per weights, data and view, and kept on disk. `doctor` says what is wrong with a data set.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cache": ["CachedTable", "cached_tables", "prune"],
+        "catalog": ["ON_DISK", "load_from_disk"],
+        "doctor": ["Diagnosis", "diagnose"],
+        "downloads": ["download"],
+        "features": ["image_features"],
+        "folders": ["FOLDERS"],
+        "images": ["CIFAR", "ImageArray", "ImageFiles", "read_image", "to_rgb"],
+        "imageset": ["ImageSet", "Split"],
+        "partitions": ["PARTITIONS", "Partition", "partition", "suggested"],
+        "sheets": ["contact_sheet", "write_contact_sheet"],
+    },
+)

@@ -47,7 +47,7 @@ class CachedTable:
     modified: datetime
 
 
-def tables(cache_dir: str | Path) -> list[CachedTable]:
+def cached_tables(cache_dir: str | Path) -> list[CachedTable]:
     """All tables in the cache, by data set; files that are not the cache's are left out."""
     found = []
     for path in sorted(Path(cache_dir).glob("*/*.f32")):

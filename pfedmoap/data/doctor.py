@@ -10,28 +10,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pfedmoap.data import cache, catalog, folders
+from pfedmoap.data import cache
+from pfedmoap.data.folders import FOLDERS
 from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
-from pfedmoap.embedded import sets as embedded
-from pfedmoap.errors import UserError, refuse_unknown
-from pfedmoap.paper import published
+from pfedmoap.errors import UserError
 
 SAMPLE = 32  # images that the quick check opens
 CLASSES = {"flowers102": 102, "oxford_pets": 37, "food101": 101, "caltech101": 100, "dtd": 47}
 CLASSES |= {"cifar10": 10, "cifar100": 100, "domainnet": 10, "office_caltech10": 10}
-# Where the paper has the zero-shot accuracy of a set: table and column.
-PUBLISHED = {
-    "flowers102": ("table1", "Flowers102"),
-    "oxford_pets": ("table1", "OxfordPets"),
-    "food101": ("table1", "Food101"),
-    "caltech101": ("table1", "Caltech101"),
-    "dtd": ("table1", "DTD"),
-    "cifar10": ("table2", "CIFAR10"),
-    "cifar100": ("table2", "CIFAR100"),
-    "domainnet": ("table3", "Average"),
-    "office_caltech10": ("table4", "Average"),
-}
 
 
 @dataclass(frozen=True)
@@ -65,33 +52,24 @@ class Diagnosis:
     published: float | None = None
 
 
-def examine(
-    name: str, root: str | Path | None, cache_dir: str | Path, every_file: bool = False, progress: bool = True
-) -> Diagnosis:
-    """Examines one data set.
+def diagnose(
+    imageset: ImageSet, cache_dir: str | Path, every_file: bool = False, progress: bool = True,
+    published: float | None = None,
+) -> Diagnosis:  # fmt: skip
+    """Examines a data set that could be loaded.
 
     Args:
-        name: one of `catalog.names()`.
-        root: the folder of the data sets on disk.
         cache_dir: the feature cache.
         every_file: open every image, not just a few; takes minutes for a large set.
         progress: whether to show a bar while every image is opened.
-
-    Raises:
-        UserError: there is no data set of that name. Whatever is wrong with one is in the diagnosis.
+        published: the paper's zero-shot accuracy, for the diagnosis.
     """
-    refuse_unknown([name], list(catalog.names()), "data set")
-    score = zero_shot_score(name)
-    try:
-        imageset = catalog.load(name, root)
-    except UserError as error:
-        return Diagnosis(name, False, str(error), published=score)
     names, misaligned = alignment(imageset)
     files, broken = check_files(imageset, every_file, progress)
-    expected = CLASSES.get(name, len(imageset.class_names))
+    expected = CLASSES.get(imageset.name, len(imageset.class_names))
     missing = [f"{len(imageset.class_names)} classes were found instead of {expected}: unpack the whole archive again"]
     return Diagnosis(
-        name=name,
+        name=imageset.name,
         found=True,
         where=imageset.source,
         classes=len(imageset.class_names),
@@ -102,7 +80,7 @@ def examine(
         problems=(*missing * (len(imageset.class_names) != expected), *misaligned, *broken),
         fingerprint=imageset.fingerprint[:12],
         cached=cached_features(imageset, cache_dir),
-        published=score,
+        published=published,
     )
 
 
@@ -125,7 +103,7 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
     if len(owners) == 1 and len(pairs) > 1:
         return "labels come from a list", ()
     odd = [name for name, labels in owners.items() if len(labels) > 1 or len(pairs[min(labels)]) > 1]
-    if odd and imageset.name == folders.NAME:  # a CSV may put images wherever it likes
+    if odd and imageset.name == FOLDERS:  # a CSV may put images wherever it likes
         return "labels come from a list", ()
     if odd:
         problem = f"the folder {min(odd)!r} and its label do not belong to each other alone: unpack the set again"
@@ -163,27 +141,10 @@ def _unreadable(paths: Iterable[str]) -> Iterable[str | None]:
 def cached_features(imageset: ImageSet, cache_dir: str | Path) -> tuple[str, ...]:
     """One line per backbone: the tables of features that the cache holds of this very content."""
     lines = defaultdict(list)
-    for table in cache.tables(cache_dir):
+    for table in cache.cached_tables(cache_dir):
         if (table.dataset, table.data) == (imageset.name, imageset.fingerprint[:12]):
             lines[table.backbone].append(f"{table.split} {table.kind} {table.rows}")
     return tuple(f"{backbone}: {', '.join(parts)}" for backbone, parts in lines.items())
-
-
-def zero_shot_score(name: str) -> float | None:
-    """The paper's ZS-CLIP accuracy on a data set in percent, where it has one."""
-    if name not in PUBLISHED:
-        return None
-    table, column = PUBLISHED[name]
-    try:
-        rows = published(table)
-    except UserError:  # the package without the project's folder
-        return None
-    return float(rows.loc[(rows["method"] == "ZS-CLIP") & (rows["dataset"] == column), "mean"].iloc[0])
-
-
-def known(root: str | Path | None) -> tuple[str, ...]:
-    """The data sets worth a look: the embedded ones and the nine on disk; your own folders only by name."""
-    return tuple(name for name in catalog.names() if name != folders.NAME and (root or name in embedded.NAMES))
 
 
 def _plain(name: str) -> str:

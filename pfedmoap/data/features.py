@@ -27,6 +27,7 @@ from pfedmoap.data.cache import write_backbone
 from pfedmoap.data.feature_table import FeatureTable
 from pfedmoap.data.images import CIFAR, ImageArray, ImageFiles, cifar_view
 from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.randomness import generator
 
@@ -224,7 +225,8 @@ class _Views:
             return cifar_view(image, self.imageset.name, self.clip.image_size).numpy()
         if self.seed is None:
             return self.clip.plain_pixels(image).numpy()
-        return self.clip.training_pixels(image, generator(self.seed, "view", self.split, index, view)).numpy()
+        rng = generator(self.seed, "view", self.split, index, view)
+        return training_pixels(image, self.clip.image_size, rng).numpy()
 
 
 def _decoded(views: _Views, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

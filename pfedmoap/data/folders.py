@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pfedmoap.data.catalog import layout
+from pfedmoap.data import layout
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
-NAME = "folders"
+FOLDERS = "folders"
 PARTS = ("train", "test")
 LEFT_OUT = "val"  # the protocols use no validation images
 TRAIN_SHARE = 0.7
@@ -174,7 +174,7 @@ def _image_set(root: Path, rows: Sequence[Row], found: str) -> ImageSet:
     facts += [f"{len(domains)} domains"] * bool(domains)
     facts += ["70/30 % per class with a fixed seed"] * any(not row.part for row in rows)
     source = f"{found}: {', '.join(facts)}"
-    return layout.image_set(NAME, root, tuple(names), train, test, source, True, tuple(domains), tuple(clients))
+    return layout.image_set(FOLDERS, root, tuple(names), train, test, source, True, tuple(domains), tuple(clients))
 
 
 def _numbered(values: Iterable[str]) -> dict[str, int]:
@@ -204,7 +204,7 @@ def divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         if not row.part:
             groups[row.client, row.domain, row.label].append(row)
     for key, group in groups.items():
-        order = generator(layout.SPLIT_SEED, "split", NAME, *key).permutation(len(group))
+        order = generator(layout.SPLIT_SEED, "split", FOLDERS, *key).permutation(len(group))
         count = max(1, min(round(TRAIN_SHARE * len(group)), len(group) - 1))
         train += [group[index] for index in sorted(order[:count])]
         test += [group[index] for index in sorted(order[count:])]

@@ -9,3 +9,9 @@ Reading order: `distance` and `figures` (what can be drawn), `palette` (in which
 `scenes` and `drawing` (one picture), `sets`; then `captions`, `corpus`, `pretrain`, `tower` (the stored weights) and
 `evaluate`.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"example": ["write_example"], "sets": ["NAMES", "VALIDATION", "load"]}
+)

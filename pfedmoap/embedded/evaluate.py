@@ -5,7 +5,7 @@ import torch
 from open_clip.model import CLIP
 from torch.nn import functional as F
 
-from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data import ImageSet
 from pfedmoap.embedded.captions import tokens
 from pfedmoap.embedded.sets import load
 from pfedmoap.embedded.tower import inputs

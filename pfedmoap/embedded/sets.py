@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap.data import ImageSet, Split
 from pfedmoap.embedded.captions import describe
 from pfedmoap.embedded.drawing import PIXELS, draw
 from pfedmoap.embedded.figures import DIGIT_WORDS, PATTERN, SHAPES

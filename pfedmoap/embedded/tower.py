@@ -10,7 +10,7 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 
-from pfedmoap.paths import ASSETS
+from pfedmoap.clip import ASSETS
 
 CONFIG = ASSETS / "embedded_clip.json"
 WEIGHTS = ASSETS / "embedded_clip.safetensors"

@@ -10,10 +10,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from pfedmoap.errors import PfedmoapError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Place
 from pfedmoap.flower.messages import FAILED, TENSORS, about, content
 from pfedmoap.flower.node import Node, open_node
-from pfedmoap.preparation import Place
 from pfedmoap.server import Tensors
 
 app = ClientApp()

@@ -5,16 +5,12 @@ import logging
 import time
 from typing import Any
 
-from pfedmoap import runs
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiment import Experiment
-from pfedmoap.federation import size_of
+from pfedmoap.experiments import Experiment, Prepared, Record, Store, runs
+from pfedmoap.federation import Round, Update, size_of
 from pfedmoap.flower.ingest import NORM_LIMIT, Incoming, Ingest
 from pfedmoap.flower.wire import Refused
-from pfedmoap.preparation import Prepared
-from pfedmoap.rounds import Round, Update
 from pfedmoap.server import Tensors
-from pfedmoap.store import Record, Store
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +30,7 @@ class Coordinator:
     """
 
     def __init__(self, prepared: Prepared, store: Store, norm_limit: float = NORM_LIMIT):
-        check(prepared.experiment)
+        check_federable(prepared.experiment)
         self.prepared, self.store, self.federation = prepared, store, prepared.federation
         self.experiment = prepared.experiment
         self.ingest = Ingest(self.experiment.key, norm_limit)
@@ -84,7 +80,9 @@ class Coordinator:
         self._round.bytes_up = {update.client: size_of(update.upload) for update in updates}
         self._round.sigmas = {update.client: update.sigma for update in updates if update.sigma is not None}
         if updates:
-            self.federation.take_in(self.number, {update.client: update.upload for update in updates})
+            uploads = {update.client: update.upload for update in updates}
+            self.federation.cache(uploads)
+            self.federation.average(uploads)
         self.federation.server.round = self.number + 1
         everyone = range(self.experiment.clients)
         downloads = self.federation.downloads(everyone)
@@ -153,10 +151,10 @@ class Coordinator:
     def _expected_upload(self) -> Tensors:
         """What uploads look like: what a client would send that has not trained."""
         federation = self.federation
-        start = federation.method.start(federation.downloads([0])[0], {}, 0, federation.context)
+        start = federation.start(0, federation.downloads([0])[0])
         if not start:
             raise UserError(f"{self.experiment.method.title} trains nothing: there is nothing to federate.")
-        return {name: tensor.to(federation.plan.dtype) for name, tensor in federation.method.upload(start).items()}
+        return federation.method.upload(start)
 
     def _noise(self, client: int) -> float:
         if self.experiment.privacy is None:
@@ -164,7 +162,7 @@ class Coordinator:
         return self.federation.sigma(len(self.federation.data.train_rows[client]))
 
 
-def check(experiment: Experiment) -> None:
+def check_federable(experiment: Experiment) -> None:
     """Refuses what cannot be run on several machines.
 
     Raises:

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Place, Record
 from pfedmoap.flower.hosting import Host
 from pfedmoap.flower.joining import join
 from pfedmoap.flower.links import Links
-from pfedmoap.preparation import Place
-from pfedmoap.store import Record
 
 
 def demonstrate(

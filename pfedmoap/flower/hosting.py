@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiment import Experiment
-from pfedmoap.files import PRIVATE_FILE, private_folder, write_atomically
+from pfedmoap.experiments import Experiment, Place, Record, Store
 from pfedmoap.flower.ingest import NORM_LIMIT
 from pfedmoap.flower.keys import LOOPBACK, make_node_key, make_server_certificate
 from pfedmoap.flower.links import Links, free_port
 from pfedmoap.flower.settings import VARIABLE, ServerSettings
-from pfedmoap.preparation import Place
-from pfedmoap.store import Record, Store
+from pfedmoap.system import PRIVATE_FILE, private_folder, write_atomically
 
 APP = """[project]
 name = "pfedmoap-federation"

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pfedmoap.federation import Update
 from pfedmoap.flower.wire import Refused, unpack
-from pfedmoap.rounds import Update
 from pfedmoap.server import Tensors
 
 NORM_LIMIT = 10.0

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from pfedmoap.errors import UserError
-from pfedmoap.files import private_folder
+from pfedmoap.experiments import Place
 from pfedmoap.flower.keys import LOOPBACK
 from pfedmoap.flower.links import Links, free_port
-from pfedmoap.preparation import Place
+from pfedmoap.system import private_folder
 
 
 def join(links: Links, invitation: Path, state: Path, place: Place = Place()) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from pfedmoap.files import PRIVATE_FILE, private_folder, write_atomically
 from pfedmoap.server import Tensors
+from pfedmoap.system import PRIVATE_FILE, private_folder, write_atomically
 
 LAST = 3  # rounds
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pfedmoap.files import PRIVATE_FILE, write_atomically
+from pfedmoap.system import PRIVATE_FILE, write_atomically
 
 DAYS = 365
 LOOPBACK = "127.0.0.1"

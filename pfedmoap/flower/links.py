@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.files import PRIVATE_FILE, private_folder
+from pfedmoap.system import PRIVATE_FILE, private_folder
 
 GRACE = 5.0  # seconds between asking a process to end and ending it
 PR_SET_PDEATHSIG = 1  # of Linux

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.evaluation import Evaluation, evaluate_clients
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Place, Prepared, prepare
+from pfedmoap.federation import Update
 from pfedmoap.flower.kept import Kept
-from pfedmoap.preparation import Place, Prepared, prepare
-from pfedmoap.rounds import Update
 from pfedmoap.server import Tensors
 
 

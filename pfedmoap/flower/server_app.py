@@ -10,14 +10,12 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
 from pfedmoap.errors import PfedmoapError
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Store, prepare
 from pfedmoap.flower.coordinator import Coordinator
 from pfedmoap.flower.ingest import Incoming
 from pfedmoap.flower.messages import FAILED, about, content, incoming
 from pfedmoap.flower.settings import ServerSettings
-from pfedmoap.preparation import prepare
 from pfedmoap.server import Tensors
-from pfedmoap.store import Store
 
 POLL = 1.0  # seconds
 LONGEST_COMPLAINT = 300

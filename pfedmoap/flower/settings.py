@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pfedmoap.files import PRIVATE_FILE, write_atomically
+from pfedmoap.experiments import Place
 from pfedmoap.flower.ingest import NORM_LIMIT
-from pfedmoap.preparation import Place
+from pfedmoap.system import PRIVATE_FILE, write_atomically
 
 VARIABLE = "PFEDMOAP_SERVER_SETTINGS"  # names the file in the environment of the server's app
 

@@ -3,19 +3,15 @@
 Behind `04_what_prompts_tell`. The adversary is honest but curious: the server, or a client that is lent prompts.
 """
 
-from pfedmoap.leakage.audit import Audit, audit
-from pfedmoap.leakage.figures import exposure, owned_classes, roc
-from pfedmoap.leakage.study import SHADOWS, audit_all, grids, here
-from pfedmoap.leakage.tables import (
-    decoding_table,
-    dp_table,
-    membership_table,
-    others_table,
-    ownership_table,
-    write,
-)
+import lazy_loader
 
-__all__ = [
-    "SHADOWS", "Audit", "audit", "audit_all", "decoding_table", "dp_table", "exposure", "grids", "here",
-    "membership_table", "others_table", "owned_classes", "ownership_table", "roc", "write",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["readings"],
+    submod_attrs={
+        "auditing": ["Audit", "audit"],
+        "figures": ["exposure", "owned_classes", "roc"],
+        "study": ["SHADOWS", "audit_all", "grids", "here"],
+        "tables": ["decoding_table", "dp_table", "membership_table", "others_table", "ownership_table", "write"],
+    },
+)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import Partition
+from pfedmoap.data import ImageSet, Partition, Split
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 

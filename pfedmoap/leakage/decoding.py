@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from pfedmoap import paths
-from pfedmoap.clip import Clip
+from pfedmoap.clip import ASSETS, Clip
 from pfedmoap.leakage.scoring import auc
 
 KINDS = "euclidean", "cosine"
@@ -62,7 +61,7 @@ def vocabulary(clip: Clip) -> Tensor:
 
 def trained(clip: Clip) -> Tensor:
     """The ids whose embeddings mean something: of the shipped CLIP those it was trained on, else all."""
-    path = paths.ASSETS / f"{clip.name}.safetensors"
+    path = ASSETS / f"{clip.name}.safetensors"
     if clip.weights == path.name and path.is_file():
         with safe_open(path, "pt") as file:
             if "token_embedding.ids" in file.keys():

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import roc_curve
 
-from pfedmoap.figures import ACCURACY, COLORS, canvas
+from pfedmoap.experiments import Grid
 from pfedmoap.leakage import attacks, ownership
 from pfedmoap.leakage.numbers import MEMBERSHIP, OWNERSHIP, Audits, cells, covered, dp, guessing, pooled, summary
 from pfedmoap.leakage.study import CONTROL, OVER_FITTED_TITLE
 from pfedmoap.methods import METHODS
-from pfedmoap.paper import Grid
+from pfedmoap.reports.figures import ACCURACY, COLORS, canvas
 
 SHOWN = {(MEMBERSHIP, attacks.LIRA): ("membership (likelihood ratio)", "o-"),
          (OWNERSHIP, ownership.OTHERS_ALL): ("class ownership (all rounds, against others)", "s--")}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.preparation import Prepared
+from pfedmoap.experiments import Prepared
 from pfedmoap.server import Tensors
 
 
@@ -46,7 +46,8 @@ def listen(prepared: Prepared) -> list[Heard]:
         if not uploads or any(set(upload) != {"prompt"} for upload in uploads.values()):
             raise UserError(f"The clients of {method.title} do not upload one prompt each, which is what is attacked "
                             f"here: choose pfedmoap, promptfl or fedprox.")
-        federation.take_in(number, uploads)
+        federation.cache(uploads)
+        federation.average(uploads)
         prompts = {client: upload["prompt"] for client, upload in uploads.items()}
         heard.append(Heard(number, start, pool, downloads, past_epochs, prompts))
     return heard

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pfedmoap.experiment import Experiment
+from pfedmoap.experiments import Experiment, Grid
 from pfedmoap.leakage import attacks, ownership
-from pfedmoap.leakage.audit import Audit
+from pfedmoap.leakage.auditing import Audit
 from pfedmoap.leakage.bounds import auc_bound, gaussian_auc
 from pfedmoap.leakage.scoring import auc, chance, chance_of_deal, true_positives
 from pfedmoap.leakage.study import protection
-from pfedmoap.paper import Grid
 
 Audits = Mapping[Experiment, Audit]
 MEMBERSHIP, OWNERSHIP, DECODING = "membership", "class ownership", "decoding"

@@ -9,19 +9,11 @@ from typing import Any
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from pfedmoap import cores
-from pfedmoap.availability import first_reachable, reachable
 from pfedmoap.errors import refuse_unknown
-from pfedmoap.experiment import Experiment
-from pfedmoap.files import write_atomically
-from pfedmoap.leakage.audit import RECIPE, Audit, audit
+from pfedmoap.experiments import STAND_INS, Column, Experiment, Grid, Place, Row, build_grid, first_reachable, reachable
+from pfedmoap.leakage.auditing import RECIPE, Audit, audit
 from pfedmoap.methods import Method, PFedMoAP, PromptFL
-from pfedmoap.paper import Grid
-from pfedmoap.paper.grid import Column, Row, build
-from pfedmoap.paper.settings import STAND_INS
-from pfedmoap.preparation import Place
-from pfedmoap.processes import in_processes
-from pfedmoap.workers import one_thread
+from pfedmoap.system import cores, in_processes, one_thread, write_atomically
 
 STUDY, CONTROL = "study", "control"
 SHADOWS = {"smoke": 4, "quick": 32, "paper": 32}
@@ -67,8 +59,8 @@ def grids(
     column = lambda title: Column(title, STAND_INS[title][profile != "paper"])  # noqa: E731
     kept = [method for method in both if not methods or method.name in methods]
     over_fitted = Row(OVER_FITTED_TITLE, kept[0], control=True, settings=OVER_FITTED[profile])
-    return {STUDY: build(STUDY, profile, rows, [column(title) for title in SETS], seeds, methods, overrides),
-            CONTROL: build(CONTROL, profile, [over_fitted], [column(HARD_SET), *map(column, SETS)], seeds, None,
+    return {STUDY: build_grid(STUDY, profile, rows, [column(title) for title in SETS], seeds, methods, overrides),
+            CONTROL: build_grid(CONTROL, profile, [over_fitted], [column(HARD_SET), *map(column, SETS)], seeds, None,
                            overrides)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pfedmoap.files import write_atomically
+from pfedmoap.experiments import Grid
 from pfedmoap.leakage import attacks, ownership
 from pfedmoap.leakage.numbers import (
     CELL,
@@ -24,9 +24,8 @@ from pfedmoap.leakage.numbers import (
 )
 from pfedmoap.leakage.scoring import FEW
 from pfedmoap.leakage.study import CONTROL, OVER_FITTED_TITLE, STUDY
-from pfedmoap.paper import Grid
-from pfedmoap.report import write_frame
-from pfedmoap.tables import Block, Table
+from pfedmoap.reports import Block, Table, write_frame
+from pfedmoap.system import write_atomically
 
 EMPTY = "–"
 AUC = "AUC, the area under the ROC curve (0.5: guessing, 1: certainty)"

@@ -1,6 +1,6 @@
 """One short file per method; `METHODS` lists them by name, in the order of the paper's tables."""
 
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
 from pfedmoap.methods.controls import ZeroShotOwnClasses, ZeroShotPrior
 from pfedmoap.methods.coop import CoOp
 from pfedmoap.methods.fedamp import FedAMP

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfedmoap.methods.base import Common, Context, OwnImages
+from pfedmoap.method import Common, Context, OwnImages
 from pfedmoap.methods.zero_shot import ZeroShot
 from pfedmoap.server import Tensors
 

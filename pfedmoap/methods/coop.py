@@ -1,11 +1,10 @@
 """CoOp: every client learns its own prompt alone (Zhou et al. 2022b)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pfedmoap.methods.base import Context, Method
-from pfedmoap.server import Server, Tensors
+from pfedmoap.method import Context, Method
+from pfedmoap.server import Tensors
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,6 @@ class CoOp(Method):
 
     def initial_shared(self, context: Context) -> Tensors:
         return {}
-
-    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
-        pass
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         return {"prompt": personal.get("prompt", context.initial_prompt)}

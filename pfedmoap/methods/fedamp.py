@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Server, Tensors
 
 
@@ -51,9 +51,6 @@ class FedAMP(Method):
         prompts = torch.stack(list(server.pool.entries.values()))  # (entries, m, e)
         mixture = torch.tensordot(attention, prompts.double(), dims=1).to(prompts.dtype)
         return {"mixture": mixture, "pull": torch.tensor(self.attraction / alpha)}
-
-    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
-        self.enter(server, uploads)
 
     def enter(self, server: Server, uploads: Mapping[int, Tensors]) -> None:
         server.pool.replace({client: upload["prompt"] for client, upload in uploads.items()})

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
+from pfedmoap.methods.transport import partial_transport
 from pfedmoap.server import Tensors
-from pfedmoap.transport import partial_transport
 
 
 @dataclass(frozen=True)

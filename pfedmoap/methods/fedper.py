@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Tensors
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method, mean_cross_entropy
+from pfedmoap.method import Common, Context, Method, mean_cross_entropy
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
 

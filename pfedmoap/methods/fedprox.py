@@ -7,16 +7,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Tensors
 
 
 @dataclass(frozen=True)
 class FedProx(Method):
     """Loss + (mu / 2) ||p - p_g||^2, with its gradient. Shared: the prompt. Tested with the global prompt.
-
-    With the protocol switch `fedprox_gradient` detached, as in the released code, the term counts in the loss that is
-    recorded but has no gradient: prompts and accuracies are PromptFL's bit for bit, whatever mu is.
 
     Attributes:
         mu: weight of the proximal term (0.5).
@@ -36,8 +33,8 @@ class FedProx(Method):
     def loss(
         self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
-        distance = (model["prompt"] - fixed["anchor"]).square().sum((1, 2))  # (clients,)
-        term = self.mu / 2 * distance
-        if not context.proximal_gradient:
-            term = term.detach()
-        return super().loss(model, fixed, images, labels, present, context) + term
+        return super().loss(model, fixed, images, labels, present, context) + self.proximal_term(model, fixed)
+
+    def proximal_term(self, model: Tensors, fixed: Tensors) -> Tensor:
+        """(mu / 2) ||p - p_g||^2 of each client: (clients,)."""
+        return self.mu / 2 * (model["prompt"] - fixed["anchor"]).square().sum((1, 2))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pfedmoap import gating
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method
+from pfedmoap.method import Common, Context, Method
 from pfedmoap.randomness import generator
 from pfedmoap.server import Server, Tensors
 
@@ -88,31 +88,23 @@ class PFedMoAP(Method):
         count = self.experts[client] if isinstance(self.experts, tuple) else self.experts
         match self.expert_choice:
             case "nearest":
-                return server.experts(client, count)
+                return server.pool.nearest(client, count)
             case "random":
                 others = [other for other in server.pool.entries if other != client]
                 return generator(server.seed, "experts", server.round, client).permutation(others)[:count].tolist()
             case _:  # the global prompt, which travels anyway
                 return []
 
-    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
-        super().aggregate(server, uploads, sizes)
-        self.enter(server, uploads)
-
     def enter(self, server: Server, uploads: Mapping[int, Tensors]) -> None:
         server.pool.replace({client: upload["prompt"] for client, upload in uploads.items()})
 
     # --- on one client
 
-    def inherit(self, personal: Tensors, previous: Tensors) -> Tensors:
-        """Without a gate of its own, the one that was trained last."""
-        return _gate_of(previous) | personal
-
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         """The global prompt; with experts (not at the first participation, footnote 1) also the client's own gate."""
         trained = {"prompt": download["prompt"]}
         if "experts" in download:
-            trained |= _gate_of(personal) or self._initial_gate(client, context)
+            trained |= gating.gate_of(personal) or self._initial_gate(client, context)
         return trained
 
     def _initial_gate(self, client: int, context: Context) -> Tensors:
@@ -122,7 +114,7 @@ class PFedMoAP(Method):
 
     def tested(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         """The client's own last prompt and its gate if that was ever trained; newcomers get the global prompt."""
-        return {"prompt": personal.get("prompt", download["prompt"])} | _gate_of(personal)
+        return {"prompt": personal.get("prompt", download["prompt"])} | gating.gate_of(personal)
 
     def upload(self, trained: Tensors) -> Tensors:
         return {"prompt": trained["prompt"]}
@@ -134,7 +126,7 @@ class PFedMoAP(Method):
 
     def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, own=None) -> Tensors:
         """The experts' text features (clients, K, C, g or d), encoded once, and which of them are no padding."""
-        if not _gate_of(model):
+        if not gating.gate_of(model):
             return {}
         lent = [download["experts"] for download in downloads]
         if self.expert_choice == "global":
@@ -200,10 +192,6 @@ class PFedMoAP(Method):
         if name.startswith("gate."):
             return self.gate_lr
         return lr if self.train_prompt else 0.0
-
-
-def _gate_of(tensors: Tensors) -> Tensors:
-    return {name: tensor for name, tensor in tensors.items() if name.startswith("gate.")}
 
 
 def _with_local(text: Tensor, fixed: Tensors) -> tuple[Tensor, Tensor]:

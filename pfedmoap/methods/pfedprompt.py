@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pfedmoap.errors import UserError
-from pfedmoap.methods.base import Common, Context, Method, OwnImages
+from pfedmoap.method import Common, Context, Method, OwnImages
 from pfedmoap.server import Tensors
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pfedmoap.methods.base import Method
+from pfedmoap.method import Method
 
 
 @dataclass(frozen=True)

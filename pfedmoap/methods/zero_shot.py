@@ -1,13 +1,12 @@
 """ZS-CLIP: the hand-written prompt "a photo of a {name}.", nothing trained, nothing sent (Radford et al. 2021)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from pfedmoap.methods.base import Common, Context, Method
-from pfedmoap.server import Server, Tensors
+from pfedmoap.method import Common, Context, Method
+from pfedmoap.server import Tensors
 
 
 @dataclass(frozen=True)
@@ -19,9 +18,6 @@ class ZeroShot(Method):
 
     def initial_shared(self, context: Context) -> Tensors:
         return {}
-
-    def aggregate(self, server: Server, uploads: Mapping[int, Tensors], sizes: Mapping[int, int]) -> None:
-        pass
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return context.logit_scale * images @ context.handwritten.T  # (clients, B, C)

@@ -10,10 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pfedmoap.data.imageset import ImageSet
-from pfedmoap.data.partition import Partition
-from pfedmoap.figures import ACCURACY, COLORS, canvas, legend
-from pfedmoap.preparation import Prepared
+from pfedmoap.data import ImageSet, Partition
+from pfedmoap.experiments import Prepared
+from pfedmoap.reports.figures import ACCURACY, COLORS, canvas, legend
 from pfedmoap.server import Pool
 from pfedmoap.teaching import gate, steps
 

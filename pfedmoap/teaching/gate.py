@@ -13,8 +13,8 @@ from torch import Tensor
 from pfedmoap import gating
 from pfedmoap.errors import UserError
 from pfedmoap.evaluation import stack
+from pfedmoap.experiments import Prepared
 from pfedmoap.methods import Method
-from pfedmoap.preparation import Prepared
 from pfedmoap.server import Tensors
 from pfedmoap.teaching.steps import own_tests
 
@@ -42,7 +42,7 @@ def personal_model(prepared: Prepared, client: int, **settings: Any) -> Model:
     lent = method.download(federation.server, client)
     model = method.tested(lent, federation.personal[client], client, federation.context)
     model = {name: tensor.float() for name, tensor in stack([model], prepared.clip.device).items()}
-    lenders = federation.server.experts(client, len(lent["experts"])) if "experts" in lent else []
+    lenders = federation.server.pool.nearest(client, len(lent["experts"])) if "experts" in lent else []
     return Model(method, lenders, lent, model, method.fixed(model, [lent], federation.context))
 
 

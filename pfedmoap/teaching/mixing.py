@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pfedmoap.figures import ACCURACY, COLORS, canvas, legend
-from pfedmoap.preparation import Prepared
+from pfedmoap.experiments import Prepared
+from pfedmoap.reports.figures import ACCURACY, COLORS, canvas, legend
 from pfedmoap.teaching import gate as gates
 from pfedmoap.teaching import steps
 from pfedmoap.teaching.figures import OURS, best_classes, name_classes, show_image

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.clip import Clip
-from pfedmoap.preparation import Prepared
+from pfedmoap.experiments import Prepared
 from pfedmoap.prompts import PromptEncoder
 from pfedmoap.server import Pool, weighted_average
 

@@ -13,9 +13,9 @@ import pytest
 from conftest import hearing_interrupts
 from small_notebooks import PARAMETERS, WRITES, printed, write_notebook
 
-from pfedmoap import paths
 from pfedmoap.batch import execute, plan, scheduling
-from pfedmoap.cli import main
+from pfedmoap.commands.app import main
+from pfedmoap.system import paths
 
 pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
 
@@ -151,9 +151,9 @@ def test_one_that_takes_too_long_is_stopped_with_all_its_processes_and_its_outpu
 def reproducing(folder, places, tmp_path):
     """`pfedmoap reproduce` as a real process in a process group of its own, in the middle of a notebook."""
     write_notebook(folder / "table3_long.ipynb", WORKS, SLEEPS)
-    code = (f"from pathlib import Path; from pfedmoap import cli, paths; paths.NOTEBOOKS = Path({str(folder)!r}); "
-            f"cli.main(['reproduce', 'table3', '--results', {places['results']!r}, "
-            f"'--figures', {places['figures']!r}])")
+    code = (f"from pathlib import Path; from pfedmoap.commands import main; from pfedmoap.system import paths; "
+            f"paths.NOTEBOOKS = Path({str(folder)!r}); main(['reproduce', 'table3', '--results', "
+            f"{places['results']!r}, '--figures', {places['figures']!r}])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True,
                                env=os.environ | {"TMPDIR": str(tmp_path)}, preexec_fn=hearing_interrupts)
     try:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from small_notebooks import WRITES, write_notebook
 
-from pfedmoap import paths
 from pfedmoap.batch import execute, jobs, plan, unchanged
-from pfedmoap.cli import main
+from pfedmoap.commands.app import main
 from pfedmoap.errors import UserError
+from pfedmoap.system import paths
 
 pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
 

@@ -27,13 +27,11 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from pfedmoap import clip as clips
-from pfedmoap import paper
-from pfedmoap.data import catalog
-from pfedmoap.data.features import BATCH, GPU_BATCH, image_features
-from pfedmoap.data.imageset import ImageSet
-from pfedmoap.data.partition import partition
+from pfedmoap import experiments
+from pfedmoap.data import ImageSet, catalog, image_features, partition
+from pfedmoap.data.features import BATCH, GPU_BATCH
+from pfedmoap.experiments import Place, load_dataset, prepare
 from pfedmoap.methods import PFedMoAP
-from pfedmoap.runs import Place, prepare
 
 
 def write_photographs(folder: Path, count: int) -> None:
@@ -112,7 +110,7 @@ def busy(clip: clips.Clip, imageset: ImageSet, folder: Path, views: int) -> None
 
 
 def second_start(data_root: Path, folder: Path, model: str, weights: str | None, device: str) -> None:
-    experiment = paper.experiment("folders", PFedMoAP(), "quick", clients=5, model=model, weights=weights)
+    experiment = experiments.from_profile("folders", PFedMoAP(), "quick", clients=5, model=model, weights=weights)
     place = Place(str(data_root), str(folder / "prepare"), device)
     prepare(experiment, place)
     clips.load.cache_clear()  # as in a new process
@@ -144,11 +142,11 @@ def main() -> None:
         folder = Path(name)
         write_photographs(folder / "images" / "train", arguments.images)
         write_photographs(folder / "images" / "test", 60)
-        imageset = catalog.load("folders", folder / "images")
+        imageset = load_dataset("folders", folder / "images")
         model, weights = "embedded_clip", None
         if arguments.rn50:
             model, weights = "RN50-quickgelu", write_rn50(folder / "rn50.safetensors")
-        clip = clips.load(model, weights, device=arguments.device, precision=arguments.precision)
+        clip = clips.load_clip(model, weights, device=arguments.device, precision=arguments.precision)
         compare(clip, imageset, folder / "cache", arguments.repeats)
         busy(clip, imageset, folder / "busy", arguments.views)
         second_start(folder / "images", folder, model, weights, arguments.device)

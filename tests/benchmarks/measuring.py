@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pfedmoap import cores
+from pfedmoap.system import cores
 
 ROOT = Path(__file__).parents[2]
 

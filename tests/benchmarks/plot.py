@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 from measuring import ROOT
 
-from pfedmoap.figures.canvas import canvas, write_figure
+from pfedmoap.reports.figures import canvas, write_figure
 
 TABLES = ("training_step", "scaling", "scale")
 PARTS = {"download s": "lend experts to those who train", "train s": "train up to 100", "KNN s": "K nearest of all N",

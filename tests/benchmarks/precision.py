@@ -17,10 +17,9 @@ import torch
 from measuring import ROOT, report
 from tqdm import tqdm
 
-from pfedmoap import cores
+from pfedmoap.experiments import from_profile, prepare
 from pfedmoap.methods import METHODS
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import prepare
+from pfedmoap.system import cores
 
 VARIANTS = ("fp32", "bf16", "perturbed")
 PERTURBATION = 0.01
@@ -30,7 +29,7 @@ def accuracy(profile: str, dataset: str, method: str, seed: int, variant: str) -
     """Mean over clients after the last round, in percent."""
     torch.set_num_threads(1)
     settings = {"precision": "bf16"} if variant == "bf16" else {}
-    federation = prepare(experiment(dataset, METHODS[method](), profile, seed=seed, **settings)).federation
+    federation = prepare(from_profile(dataset, METHODS[method](), profile, seed=seed, **settings)).federation
     if variant == "perturbed":
         prompt = federation.server.shared["prompt"]
         noise = torch.randn(prompt.shape, generator=torch.Generator().manual_seed(seed))

@@ -20,9 +20,8 @@ import torch
 from measuring import arguments_of, median, report, timed
 from workload import BATCH, Update, make_context, random_clip
 
-from pfedmoap.experiment import Experiment
-from pfedmoap.paper.tables import GRIDS
-from pfedmoap.runs import TOGETHER, in_batches
+from pfedmoap.experiments import GRIDS, Experiment
+from pfedmoap.experiments.runs import TOGETHER, in_batches
 
 # Classes, training images (None: shots x classes), test images.
 SETS = {"flowers102": (102, None, 2463), "oxford_pets": (37, None, 3669), "food101": (101, None, 30300),

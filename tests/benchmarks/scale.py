@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from measuring import ROOT, write_rows
 
-from pfedmoap.data.federated import FederatedData
+from pfedmoap.client import FederatedData
 from pfedmoap.evaluation import evaluate
+from pfedmoap.experiments import from_profile, prepare
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.gating import initial_gate
 from pfedmoap.methods import PFedMoAP
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import prepare
 from pfedmoap.server import Pool
 
 TRAINING, TRAIN_IMAGES, TEST_IMAGES, SAMPLE = 100, 8, 4, 100
@@ -42,7 +41,7 @@ def deal(bank: FederatedData, clients: int, rng: np.random.Generator) -> Federat
 def long_run(clients: int) -> Federation:
     """A federation in which everyone has taken part."""
     method = PFedMoAP()
-    prepared = prepare(experiment("patterns", method, "quick"))
+    prepared = prepare(from_profile("patterns", method, "quick"))
     bank, context = prepared.federation.data, prepared.federation.context
     plan = Plan(rounds=1, participation=min(1.0, TRAINING / clients), recipe=prepared.experiment.recipe)
     run = Federation(method, plan, deal(bank, clients, np.random.default_rng(0)), context)
@@ -68,7 +67,7 @@ def measure(clients: int, results) -> None:
     downloads = timed("download", lambda: run.downloads(run.sample(1)))
     updates = timed("train", lambda: list(run.train(downloads, 1)))
     uploads = {update.client: update.upload for update in updates}
-    timed("aggregate", lambda: run.take_in(1, uploads))
+    timed("aggregate", lambda: (run.cache(uploads), run.average(uploads)))
     tests = timed("evaluate", lambda: evaluate(run.method, run.server, run.personal, run.data, run.context))
     peak, state = memory(), sum(tensor.nbytes for tensor in run.snapshot()[0].values())
     pool, experts = Pool(run.server.pool.entries), run.method.experts

@@ -19,8 +19,8 @@ from measuring import Took, arguments_of, median, report, timed
 from workload import Step, make_context, random_clip, random_federation
 
 from pfedmoap.client import Recipe
-from pfedmoap.data import catalog
-from pfedmoap.data.features import image_features
+from pfedmoap.data import image_features
+from pfedmoap.experiments import load_dataset
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import PFedMoAP
 
@@ -42,7 +42,7 @@ def workload(quantity: str, value: int, model: str, folder: str) -> Callable[[],
         case "clients in a cohort":
             return Step(random_clip(model), 26, clients=value)
         case "views V":
-            imageset = replace(catalog.load("patterns"), augment=True)  # it has none, which a photograph's views have
+            imageset = replace(load_dataset("patterns"), augment=True)  # it has none, which a photograph's views have
             clip, fresh = random_clip(SMALL), count()
             return lambda: image_features(
                 clip, imageset, "train", value, cache_dir=f"{folder}/{value}-{next(fresh)}", progress=False,

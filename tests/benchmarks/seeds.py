@@ -14,7 +14,8 @@ from measuring import arguments_of, median, report, side_by_side
 from workload import BATCH, make_context, random_clip, random_federation
 
 from pfedmoap.client import Recipe
-from pfedmoap.federation import Federation, Plan, rounds_of
+from pfedmoap.experiments.seeds import rounds_of
+from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import PFedMoAP
 from pfedmoap.prompts import initial_prompt
 

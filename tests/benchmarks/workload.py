@@ -11,10 +11,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from pfedmoap.client import Batches, Recipe
+from pfedmoap.client import Batches, Cohort, FederatedData, Recipe
 from pfedmoap.clip import DTYPES, Clip
-from pfedmoap.cohorts import Cohort
-from pfedmoap.data.federated import FederatedData
 from pfedmoap.gating import initial_gate, pool
 from pfedmoap.methods import Context, PFedMoAP
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
@@ -108,8 +106,8 @@ class Update:
         batches = Batches(images, torch.zeros(clients, steps, dtype=torch.int64), torch.ones(clients, steps),
                           torch.ones(clients, BATCH, dtype=torch.bool), (steps,) * clients)
         recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.002, momentum=0.9, weight_decay=5e-4)
-        self.cohort = Cohort(one.method, one.start, one.fixed, batches, one.images.flatten(0, 1)[None],
-                             one.labels.flatten(), recipe, one.context)
+        self.cohort = Cohort(tuple(range(clients)), one.method, one.start, one.fixed, batches,
+                             one.images.flatten(0, 1)[None], one.labels.flatten(), recipe, one.context)
 
     def __call__(self) -> torch.Tensor:
         """Losses (clients,)."""

@@ -8,8 +8,7 @@ import pytest
 from filelock import FileLock
 from toys import FakeClip, toy_set
 
-from pfedmoap.data import cache
-from pfedmoap.data.features import image_features
+from pfedmoap.data import cache, image_features
 from pfedmoap.errors import UserError
 
 
@@ -26,7 +25,7 @@ def filled(tmp_path):
 def test_every_table_is_listed_with_what_it_holds(filled):
     (filled / "notes.txt").touch()
     (filled / "toy-abababababab" / "stranger.f32").touch()
-    listed = cache.tables(filled)
+    listed = cache.cached_tables(filled)
     assert [(table.data, table.backbone, table.split, table.kind, table.rows) for table in listed] == [
         ("ab" * 6, "linear seed 0 000000", "test", "test view", 7),
         ("ab" * 6, "linear seed 0 000000", "train", "training views, seed 3", 80),
@@ -35,27 +34,27 @@ def test_every_table_is_listed_with_what_it_holds(filled):
     ]
     assert {table.dataset for table in listed} == {"toy"}
     assert all(table.size > 0 and datetime.now() - table.modified < timedelta(minutes=1) for table in listed)
-    assert cache.tables(filled / "nowhere") == []
+    assert cache.cached_tables(filled / "nowhere") == []
 
 
 def test_backbone_that_is_not_noted_is_called_by_its_fingerprint(filled):
     (filled / "toy-abababababab" / f"{'0' * 12}.json").write_text("{")
-    assert cache.tables(filled)[0].backbone == "0" * 12
+    assert cache.cached_tables(filled)[0].backbone == "0" * 12
 
 
 def test_pruned_tables_are_gone_and_the_others_stay(filled):
     (filled / "notes.txt").touch()
-    chosen = cache.tables(filled)[:3]
+    chosen = cache.cached_tables(filled)[:3]
     assert cache.prune(chosen) == sum(table.size for table in chosen)
     assert [path.name for path in filled.iterdir() if path.is_dir()] == ["toy-cdcdcdcdcdcd"]
-    assert (filled / "notes.txt").exists() and len(cache.tables(filled)) == 1
+    assert (filled / "notes.txt").exists() and len(cache.cached_tables(filled)) == 1
     clip = FakeClip()
     image_features(clip, toy_set(40), "test", cache_dir=filled)  # and it can be filled again
     assert clip.batches == 1 and json.loads(next(filled.glob("*/000000000000.json")).read_text())["model"] == "linear"
 
 
 def test_table_that_is_being_written_is_not_removed(filled):
-    table = cache.tables(filled)[0]
+    table = cache.cached_tables(filled)[0]
     with FileLock(table.path.with_suffix(".lock")):
         with pytest.raises(UserError, match="is being written by another process: wait for it or end it"):
             cache.prune([table])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from layouts import write_classes, write_image
 
-from pfedmoap.data import catalog
-from pfedmoap.embedded.sets import NAMES
+from pfedmoap.embedded import NAMES
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import dataset_names, load_dataset
 
 COUNTS = {
     "BACKGROUND_Google": 4,
@@ -43,7 +43,7 @@ def assert_names_match_labels(imageset):
 
 
 def test_caltech_without_split_file_follows_coops_rule(caltech):
-    imageset = catalog.load("caltech101", caltech)
+    imageset = load_dataset("caltech101", caltech)
     assert imageset.class_names == CLASS_NAMES
     assert_names_match_labels(imageset)
     assert np.bincount(imageset.train.labels).tolist() == [5, 5, 5, 5, 2, 2]
@@ -64,23 +64,23 @@ def test_caltech_is_found_from_any_root_and_keeps_its_fingerprint(caltech, tmp_p
         torchvisions,
         torchvisions / "caltech101",
     ]
-    sets = [catalog.load("caltech101", root) for root in roots]
+    sets = [load_dataset("caltech101", root) for root in roots]
     assert len({imageset.fingerprint for imageset in sets}) == 1
     assert len({tuple(imageset.train.labels) for imageset in sets}) == 1
 
 
 def test_relative_root_inside_the_data_set(caltech, monkeypatch):
     monkeypatch.chdir(caltech / "caltech-101" / "101_ObjectCategories")
-    assert catalog.load("caltech101", ".").class_names == CLASS_NAMES
+    assert load_dataset("caltech101", ".").class_names == CLASS_NAMES
 
 
 def test_fingerprint_follows_the_content(caltech):
-    before = catalog.load("caltech101", caltech).fingerprint
+    before = load_dataset("caltech101", caltech).fingerprint
     file = caltech / "caltech-101" / "101_ObjectCategories" / "anchor" / "image_0001.jpg"
     file.write_bytes(file.read_bytes() + b"more")
-    changed = catalog.load("caltech101", caltech).fingerprint
+    changed = load_dataset("caltech101", caltech).fingerprint
     file.rename(file.with_name("image_0009.jpg"))
-    assert len({before, changed, catalog.load("caltech101", caltech).fingerprint}) == 3
+    assert len({before, changed, load_dataset("caltech101", caltech).fingerprint}) == 3
 
 
 def write_split(caltech, rows, **parts):
@@ -97,7 +97,7 @@ def rows_of(number):
 
 def test_split_file_wins(caltech):
     write_split(caltech, rows_of(1), val=rows_of(2), test=rows_of(3)[::-1])
-    imageset = catalog.load("caltech101", caltech)
+    imageset = load_dataset("caltech101", caltech)
     assert imageset.class_names == CLASS_NAMES
     assert_names_match_labels(imageset)
     assert imageset.train.labels.tolist() == [0, 1, 2, 3, 4, 5]
@@ -110,7 +110,7 @@ def test_split_file_wins(caltech):
 def test_split_file_with_images_that_are_not_there(caltech):
     write_split(caltech, rows_of(1), test=rows_of(4))
     with pytest.raises(UserError, match=r"1 of 6 listed images are missing .*first: anchor/image_0004.jpg.*unpack"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 @pytest.mark.parametrize(
@@ -128,43 +128,43 @@ def test_split_file_with_images_that_are_not_there(caltech):
 def test_split_file_that_cannot_be_right(caltech, row, message):
     write_split(caltech, [*rows_of(1), row])
     with pytest.raises(UserError, match=message):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_split_file_that_was_cut_off(caltech):
     (caltech / "caltech-101" / "split_zhou_Caltech101.json").write_text('{"train": [["Faces/ima')
     with pytest.raises(UserError, match="split_zhou_Caltech101.json cannot be read .*download it again or remove it"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_empty_class_folder(caltech):
     (caltech / "caltech-101" / "101_ObjectCategories" / "empty").mkdir()
     (caltech / "caltech-101" / "101_ObjectCategories" / "empty" / ".DS_Store").touch()
     with pytest.raises(UserError, match="101_ObjectCategories/empty has no images: fill it or remove it"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_class_with_a_single_image(caltech):
     write_classes(caltech / "caltech-101" / "101_ObjectCategories", {"lonely": 1})
     with pytest.raises(UserError, match="class 'lonely' of caltech101 has a single image"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_folder_without_classes(tmp_path):
     (tmp_path / "caltech-101" / "101_ObjectCategories").mkdir(parents=True)
     with pytest.raises(UserError, match="101_ObjectCategories has no class folders: unpack the images there"):
-        catalog.load("caltech101", tmp_path)
+        load_dataset("caltech101", tmp_path)
 
 
 def test_two_folders_that_mean_the_same_name(caltech):
     write_classes(caltech / "caltech-101" / "101_ObjectCategories", {"yin yang": 5})
     with pytest.raises(UserError, match="two classes of caltech101 are called 'yin yang'"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_odd_files_are_survived(caltech):
     folder = caltech / "caltech-101" / "101_ObjectCategories"
-    before = catalog.load("caltech101", caltech).fingerprint
+    before = load_dataset("caltech101", caltech).fingerprint
     (folder / "README.txt").write_text("hello")
     (folder / "Faces" / "notes.txt").write_text("hello")
     (folder / ".hidden").mkdir()
@@ -172,15 +172,15 @@ def test_odd_files_are_survived(caltech):
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "Faces" / "loop.jpg").symlink_to(folder / "Faces" / "loop.jpg")
     (folder / "Faces" / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
-    assert catalog.load("caltech101", caltech).fingerprint == before
+    assert load_dataset("caltech101", caltech).fingerprint == before
 
 
 def test_odd_names_are_read(caltech):
     folder = caltech / "caltech-101" / "101_ObjectCategories"
-    before = catalog.load("caltech101", caltech)
+    before = load_dataset("caltech101", caltech)
     for name in ("ümlaut — %20 'quoted'.JPG", "line\nbreak.jpg", os.fsdecode(b"not \xff utf-8.jpeg")):
         write_image(folder / "Faces" / name)
-    after = catalog.load("caltech101", caltech)
+    after = load_dataset("caltech101", caltech)
     assert len(after.train) + len(after.test) > len(before.train) + len(before.test)
     assert after.fingerprint != before.fingerprint
     assert all(image.size == (8, 8) for split in (after.train, after.test) for image in split.images)
@@ -192,30 +192,30 @@ def test_folder_that_cannot_be_listed(caltech, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"101_ObjectCategories cannot be read \(Permission denied\): check its"):
-        catalog.load("caltech101", caltech)
+        load_dataset("caltech101", caltech)
 
 
 def test_data_set_that_is_not_there_says_where_to_get_it(tmp_path):
     looked_for = "caltech-101/101_ObjectCategories and caltech101/101_ObjectCategories"
     with pytest.raises(UserError, match=f"not found under .*{looked_for}.*https://data.caltech.edu"):
-        catalog.load("caltech101", tmp_path)
+        load_dataset("caltech101", tmp_path)
 
 
 def test_no_root_and_missing_root(tmp_path):
     with pytest.raises(UserError, match=r"caltech101 is read from disk: say which folder holds it \(--data-root DIR\)"):
-        catalog.load("caltech101")
+        load_dataset("caltech101")
     with pytest.raises(UserError, match="the data root .*/nowhere is not a folder"):
-        catalog.load("caltech101", tmp_path / "nowhere")
+        load_dataset("caltech101", tmp_path / "nowhere")
 
 
 def test_unknown_name_suggests_the_closest():
     with pytest.raises(UserError, match="'caltech_101': did you mean caltech101\\? known are .*digits"):
-        catalog.load("caltech_101")
+        load_dataset("caltech_101")
     with pytest.raises(UserError, match="'qqqq': known are"):
-        catalog.load("qqqq")
+        load_dataset("qqqq")
 
 
 def test_embedded_sets_need_no_root():
-    assert set(NAMES) < set(catalog.names())
-    assert catalog.load("digits").class_names[0] == "digit zero"
-    assert catalog.load("digits-validation").fingerprint != catalog.load("digits").fingerprint
+    assert set(NAMES) < set(dataset_names())
+    assert load_dataset("digits").class_names[0] == "digit zero"
+    assert load_dataset("digits-validation").fingerprint != load_dataset("digits").fingerprint

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from layouts import write_cifar_batch, write_classes, write_python2_pickle
 
-from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import load_dataset
 
 NAMES = [b"airplane", b"automobile", b"aquarium_fish"]
 
@@ -25,7 +25,7 @@ def write_cifar10(root):
 
 def test_cifar10_batches(tmp_path):
     batches = write_cifar10(tmp_path)
-    imageset = catalog.load("cifar10", tmp_path)
+    imageset = load_dataset("cifar10", tmp_path)
     assert imageset.class_names == ("airplane", "automobile", "aquarium fish")
     assert imageset.train.labels.tolist() == [1, 0, 2, 0, 0, 0, 1, 0, 2, 0]
     assert imageset.test.labels.tolist() == [2, 1, 0]
@@ -42,7 +42,7 @@ def test_cifar100_batches_have_the_fine_labels(tmp_path):
     write_python2_pickle(folder / "meta", names)
     for name, labels in (("train", [0, 1, 2, 1]), ("test", [2, 2, 0])):
         write_cifar_batch(folder / name, labels, b"fine_labels", seed=1)
-    imageset = catalog.load("cifar100", tmp_path / "cifar-100-python")
+    imageset = load_dataset("cifar100", tmp_path / "cifar-100-python")
     assert imageset.class_names == ("airplane", "automobile", "aquarium fish")
     assert imageset.train.labels.tolist() == [0, 1, 2, 1]
     assert imageset.test.labels.tolist() == [2, 2, 0]
@@ -50,16 +50,16 @@ def test_cifar100_batches_have_the_fine_labels(tmp_path):
 
 def test_fingerprint_follows_pixels_and_labels(tmp_path):
     write_cifar10(tmp_path)
-    before = catalog.load("cifar10", tmp_path).fingerprint
-    assert catalog.load("cifar10", tmp_path).fingerprint == before
+    before = load_dataset("cifar10", tmp_path).fingerprint
+    assert load_dataset("cifar10", tmp_path).fingerprint == before
     write_cifar_batch(tmp_path / "cifar-10-batches-py" / "test_batch", [2, 1, 0], b"labels", seed=77)
-    assert catalog.load("cifar10", tmp_path).fingerprint != before
+    assert load_dataset("cifar10", tmp_path).fingerprint != before
 
 
 def test_cifar10_folders(tmp_path):
     write_classes(tmp_path / "cifar10" / "train", {"truck": 3, "airplane": 4})
     write_classes(tmp_path / "cifar10" / "test", {"truck": 2, "airplane": 1})
-    imageset = catalog.load("cifar10", tmp_path)
+    imageset = load_dataset("cifar10", tmp_path)
     assert imageset.class_names == ("airplane", "truck")
     assert np.bincount(imageset.train.labels).tolist() == [4, 3]
     assert np.bincount(imageset.test.labels).tolist() == [1, 2]
@@ -72,7 +72,7 @@ def test_cifar10_folders_with_different_classes(tmp_path):
     write_classes(tmp_path / "cifar10" / "train", {"truck": 3, "airplane": 4})
     write_classes(tmp_path / "cifar10" / "test", {"truck": 2})
     with pytest.raises(UserError, match="has class 'airplane' only in train or only in test"):
-        catalog.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_batch_that_cannot_be_right(tmp_path, content, message):
     write_cifar10(tmp_path)
     write_python2_pickle(tmp_path / "cifar-10-batches-py" / "data_batch_3", content)
     with pytest.raises(UserError, match=f"data_batch_3 cannot be read .*{message}.*download it again"):
-        catalog.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
 
 
 def test_batch_that_was_cut_off(tmp_path):
@@ -97,7 +97,7 @@ def test_batch_that_was_cut_off(tmp_path):
     path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="data_batch_3 cannot be read"):
-        catalog.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
 
 
 class Harm:
@@ -117,7 +117,7 @@ def test_pickle_that_would_do_harm_is_refused_and_not_executed(tmp_path, protoco
     content = pickle.dumps({"data": hidden_in_an_array, "labels": [0]}, protocol=protocol)
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(content)
     with pytest.raises(UserError, match=r"data_batch_1 cannot be read .*it would call (io|_io|__builtin__)\.open"):
-        catalog.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     assert not (tmp_path / "harm").exists()
     pickle.loads(content)
     assert (tmp_path / "harm").exists()  # it would have

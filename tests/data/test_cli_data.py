@@ -6,11 +6,12 @@ import pytest
 from layouts import write_classes
 from PIL import Image
 
-from pfedmoap import paths
-from pfedmoap.cli import main
-from pfedmoap.clip import load
-from pfedmoap.data import catalog, download
-from pfedmoap.data.features import image_features
+from pfedmoap import embedded
+from pfedmoap.clip import load_clip
+from pfedmoap.commands.app import main
+from pfedmoap.data import ON_DISK, image_features
+from pfedmoap.experiments import datasets, load_dataset
+from pfedmoap.system import paths
 
 
 @pytest.fixture
@@ -36,14 +37,14 @@ def mine(tmp_path):
 def test_data_without_a_root_shows_what_is_embedded(call):
     code, out, err = call("data")
     assert code == 0
-    assert all(name in out for name in catalog.embedded.NAMES) and "flowers102" not in out
+    assert all(name in out for name in embedded.NAMES) and "flowers102" not in out
     assert "--data-root DIR" in err
 
 
 def test_data_with_a_root_says_what_to_fetch(call, tmp_path):
     code, out, _ = call("data", "--data-root", tmp_path)
     assert code == 0
-    assert all(name in out for name in catalog.ON_DISK)
+    assert all(name in out for name in ON_DISK)
     assert "download 102flowers.tgz" in out and "62.17 %" in out
 
 
@@ -83,7 +84,7 @@ def test_help_names_the_commands(call):
 
 
 def test_download_reports_where_the_set_is(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(download, "download", lambda name, root: f"{root}/{name}, the official split")
+    monkeypatch.setattr(datasets, "download", lambda name, root, progress: f"{root}/{name}, the official split")
     code, out, _ = call("data", "download", "cifar10", "dtd", "--data-root", tmp_path)
     assert code == 0
     assert out == f"cifar10: {tmp_path}/cifar10, the official split\ndtd: {tmp_path}/dtd, the official split\n"
@@ -96,7 +97,7 @@ def test_download_that_is_impossible_says_what_to_do(call, tmp_path):
 
 def test_cache_is_listed_and_pruned(call, tmp_path, monkeypatch):
     for name in ("digits", "office"):
-        image_features(load(), catalog.load(name), "test", cache_dir=tmp_path / "cache", progress=False)
+        image_features(load_clip(), load_dataset(name), "test", cache_dir=tmp_path / "cache", progress=False)
     code, out, _ = call("cache")
     assert code == 0 and "2 tables" in out and "digits" in out and "719" in out
     code, out, _ = call("cache", "--prune", "digits", "--yes", "--json")

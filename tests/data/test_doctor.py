@@ -9,16 +9,24 @@ from layouts import write_classes, write_images
 from PIL import Image
 from toys import FakeClip
 
-from pfedmoap.data import catalog, doctor
-from pfedmoap.data.contact_sheet import NAME_HEIGHT, THUMBNAIL, contact_sheet, write_contact_sheet
-from pfedmoap.data.features import image_features
-from pfedmoap.data.images import ImageFiles
-from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap import embedded
+from pfedmoap.data import (
+    ImageFiles,
+    ImageSet,
+    Split,
+    catalog,
+    contact_sheet,
+    doctor,
+    image_features,
+    write_contact_sheet,
+)
+from pfedmoap.data.sheets import NAME_HEIGHT, THUMBNAIL
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import datasets, load_dataset, published_zero_shot, worth_examining
 
 
 def examine(name, root, tmp_path, **settings):
-    return doctor.examine(name, root, tmp_path / "cache", progress=False, **settings)
+    return datasets.examine(name, root, tmp_path / "cache", progress=False, **settings)
 
 
 def test_healthy_folders(tmp_path):
@@ -75,7 +83,7 @@ def test_sets_without_class_folders(tmp_path):
 
 def test_cached_features_are_those_of_this_content(tmp_path):
     write_classes(tmp_path / "mine", {"cat": 10})
-    imageset = catalog.load("folders", tmp_path / "mine")
+    imageset = load_dataset("folders", tmp_path / "mine")
     image_features(FakeClip(), imageset, "train", 2, cache_dir=tmp_path / "cache", seed=1)
     image_features(FakeClip(), imageset, "test", cache_dir=tmp_path / "cache")
     lines = ("linear seed 0 000000: test test view 3, train training views, seed 1 14",)
@@ -85,14 +93,14 @@ def test_cached_features_are_those_of_this_content(tmp_path):
 
 
 def test_published_scores_are_there_for_all_nine():
-    scores = [doctor.zero_shot_score(name) for name in catalog.ON_DISK]
+    scores = [published_zero_shot(name) for name in catalog.ON_DISK]
     assert scores == [62.17, 84.47, 75.27, 85.14, 40.21, 53.46, 32.68, 9.81, 9.40]
-    assert set(doctor.CLASSES) == set(doctor.PUBLISHED) == set(catalog.ON_DISK)
-    assert doctor.known(None) == catalog.embedded.NAMES and "folders" not in doctor.known("somewhere")
+    assert set(doctor.CLASSES) == set(datasets.PUBLISHED) == set(catalog.ON_DISK)
+    assert worth_examining(None) == embedded.NAMES and "folders" not in worth_examining("somewhere")
 
 
 def test_contact_sheet_shows_every_class(tmp_path):
-    imageset = catalog.load("shapes")
+    imageset = load_dataset("shapes")
     sheet = contact_sheet(imageset, per_class=2)
     assert np.asarray(sheet).std() > 10
     assert sheet.width * sheet.height > len(imageset.class_names) * 2 * THUMBNAIL * (THUMBNAIL + NAME_HEIGHT)
@@ -103,11 +111,11 @@ def test_contact_sheet_shows_every_class(tmp_path):
 
 def test_contact_sheet_with_few_images_and_long_names(tmp_path):
     write_classes(tmp_path, {"cat": 2, "a very long name of a class that does not fit its cell at all": 9})
-    assert contact_sheet(catalog.load("folders", tmp_path)).width > THUMBNAIL
+    assert contact_sheet(load_dataset("folders", tmp_path)).width > THUMBNAIL
 
 
 @pytest.mark.parametrize(("name", "message"), [("sheet", "call it sheet.png"), ("file/x.png", "cannot be written")])
 def test_contact_sheet_that_cannot_be_written(tmp_path, name, message):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=message):
-        write_contact_sheet(catalog.load("digits"), tmp_path / name)
+        write_contact_sheet(load_dataset("digits"), tmp_path / name)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from layouts import files_of, write_images, write_pickles
 
-from pfedmoap.data import catalog
+from pfedmoap.data import partition
 from pfedmoap.data.catalog.domains import DOMAINNET, OFFICE
-from pfedmoap.data.partition import partition
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import load_dataset
 
 SETS = pytest.mark.parametrize(
     ("what", "folder"), [(DOMAINNET, "DomainNet"), (OFFICE, "office_caltech_10")], ids=["domainnet", "office"]
@@ -32,7 +32,7 @@ def assert_matched(what, imageset):
 def test_fedbns_lists(tmp_path, what, folder, protocol, dtype):
     write_images(tmp_path / folder, files_of(what, 3))
     write_pickles(what, tmp_path, folder, protocol, dtype)
-    imageset = catalog.load(what.name, tmp_path)
+    imageset = load_dataset(what.name, tmp_path)
     assert_matched(what, imageset)
     cells = len(what.domains) * 10
     assert (len(imageset.train), len(imageset.test)) == (2 * cells, cells)
@@ -44,7 +44,7 @@ def test_fedbns_lists(tmp_path, what, folder, protocol, dtype):
 @SETS
 def test_plain_folders_are_divided_within_class_and_domain(tmp_path, what, folder):
     write_images(tmp_path / folder, files_of(what, 10) + [f"{what.domains[0]}/unicorn/a.jpg"])
-    imageset = catalog.load(what.name, tmp_path / folder)
+    imageset = load_dataset(what.name, tmp_path / folder)
     assert_matched(what, imageset)
     for split, count in ((imageset.train, 7), (imageset.test, 3)):
         cells = np.bincount(split.domains * 10 + split.labels)
@@ -66,7 +66,7 @@ def test_domainnets_own_lists_keep_ten_classes(tmp_path):
                 for number in numbers
             ]
             (folder / f"{domain}_{part}.txt").write_text("\n".join(rows) + "\n")
-    imageset = catalog.load("domainnet", tmp_path)
+    imageset = load_dataset("domainnet", tmp_path)
     assert_matched(DOMAINNET, imageset)
     assert (len(imageset.train), len(imageset.test)) == (120, 60)
     assert "own lists, not FedBN's" in imageset.source
@@ -79,23 +79,23 @@ def test_list_with_mispaired_names(tmp_path):
     files, names = pickle.loads(path.read_bytes())
     path.write_bytes(pickle.dumps((files, np.roll(names, 1))))
     with pytest.raises(UserError, match="real_train.pkl pairs labels and class names in two ways"):
-        catalog.load("domainnet", tmp_path)
+        load_dataset("domainnet", tmp_path)
     path.write_bytes(pickle.dumps((files, np.full(len(files), "unicorn", dtype=object))))
     with pytest.raises(UserError, match="real_train.pkl has the class 'unicorn', which domainnet has not"):
-        catalog.load("domainnet", tmp_path)
+        load_dataset("domainnet", tmp_path)
     path.write_bytes(pickle.dumps((files, names[:-1])))
     with pytest.raises(UserError, match="real_train.pkl cannot be read"):
-        catalog.load("domainnet", tmp_path)
+        load_dataset("domainnet", tmp_path)
     path.write_bytes(pickle.dumps((np.array(["DomainNet/../../real/bird/a.jpg"]), np.array(["bird"]))))
     with pytest.raises(UserError, match="real_train.pkl points outside its folder"):
-        catalog.load("domainnet", tmp_path)
+        load_dataset("domainnet", tmp_path)
     path.unlink()
     with pytest.raises(UserError, match="real_train.pkl cannot be read .*FileNotFoundError"):
-        catalog.load("domainnet", tmp_path)
+        load_dataset("domainnet", tmp_path)
 
 
 def test_folders_without_a_class(tmp_path):
     files = [file for file in files_of(OFFICE, 4) if not file.startswith("dslr/mug")]
     write_images(tmp_path / "office_caltech_10", files)
     with pytest.raises(UserError, match="the class folder .*dslr/mug is missing: unpack the whole archive again"):
-        catalog.load("office_caltech10", tmp_path)
+        load_dataset("office_caltech10", tmp_path)

@@ -13,9 +13,10 @@ from collections import namedtuple
 import pytest
 from layouts import write_cifar_batch, write_classes, write_python2_pickle
 
-from pfedmoap.data import catalog, download
-from pfedmoap.data.download import Source, fetch, unpack
+from pfedmoap.data import downloads
+from pfedmoap.data.downloads import Source, fetch, unpack
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import download_dataset, load_dataset
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -60,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
     with Server() as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
@@ -138,7 +139,7 @@ def test_refusal_and_silence_name_the_place_for_the_file(server, tmp_path):
     server.status = 503
     with pytest.raises(UserError, match=r"cannot be downloaded \(HTTP Error 503.*\); what has come is kept"):
         fetch(server.url("a.bin"), tmp_path, md5(CONTENT), progress=False)
-    assert len(server.asked) == 1 + download.ATTEMPTS
+    assert len(server.asked) == 1 + downloads.ATTEMPTS
     with pytest.raises(UserError, match=r"cannot be downloaded \(.*refused"):
         fetch("http://127.0.0.1:9/a.bin", tmp_path, md5(CONTENT), progress=False)
 
@@ -177,14 +178,14 @@ def test_damaged_archives(tmp_path):
 
 def serve(monkeypatch, server, name, *files):
     """Makes `sources(name)` lead to the test's own server, with the real folders."""
-    real = download.sources(name)
+    real = downloads.sources(name)
     for source, content in zip(real, files, strict=True):
         server.files[source.url.rpartition("/")[2]] = content
     ours = tuple(
         Source(server.url(source.url.rpartition("/")[2]), md5(content), source.folder, source.inner)
         for source, content in zip(real, files, strict=True)
     )
-    monkeypatch.setattr(download, "sources", lambda _: ours)
+    monkeypatch.setattr(downloads, "sources", lambda _: ours)
 
 
 def test_cifar10_from_nothing_to_loaded_with_a_cut_in_between(server, tmp_path, monkeypatch):
@@ -195,9 +196,9 @@ def test_cifar10_from_nothing_to_loaded_with_a_cut_in_between(server, tmp_path, 
     serve(monkeypatch, server, "cifar10", folder_as(made.parent, "gztar"))
     server.cuts = 1
     root = tmp_path / "data"
-    assert download.download("cifar10", root, progress=False) == f"{root}/cifar-10-batches-py, the official split"
+    assert downloads.download("cifar10", root, progress=False) == f"{root}/cifar-10-batches-py, the official split"
     assert [path.name for path in root.iterdir()] == ["cifar-10-batches-py"]
-    assert download.download("cifar10", root) and len(server.asked) == 2  # it is there already
+    assert downloads.download("cifar10", root) and len(server.asked) == 2  # it is there already
 
 
 def test_caltech101_has_its_images_in_an_archive_in_the_archive(server, tmp_path, monkeypatch):
@@ -207,8 +208,8 @@ def test_caltech101_has_its_images_in_an_archive_in_the_archive(server, tmp_path
     outer.mkdir(parents=True)
     (outer / "101_ObjectCategories.tar.gz").write_bytes(inner)
     serve(monkeypatch, server, "caltech101", folder_as(outer.parent, "zip"))
-    download.download("caltech101", tmp_path / "data", progress=False)
-    assert catalog.load("caltech101", tmp_path / "data").class_names == ("face", "anchor")
+    downloads.download("caltech101", tmp_path / "data", progress=False)
+    assert load_dataset("caltech101", tmp_path / "data").class_names == ("face", "anchor")
     assert [path.name for path in (tmp_path / "data" / "caltech101").iterdir()] == ["101_ObjectCategories"]
 
 
@@ -226,17 +227,17 @@ def test_pets_come_in_two_archives_and_what_was_fetched_is_kept(server, tmp_path
     serve(monkeypatch, server, "oxford_pets", folder_as(images.parent, "gztar"), folder_as(notes.parent, "gztar"))
     annotations = server.files.pop("annotations.tar.gz")
     with pytest.raises(UserError, match="404"):
-        download.download("oxford_pets", tmp_path / "data", progress=False)
+        downloads.download("oxford_pets", tmp_path / "data", progress=False)
     server.files["annotations.tar.gz"] = annotations
-    assert "test.txt" in download.download("oxford_pets", tmp_path / "data", progress=False)
+    assert "test.txt" in downloads.download("oxford_pets", tmp_path / "data", progress=False)
     assert len(server.asked) == 3  # the images were not fetched twice
 
 
 def test_every_source_has_an_address_and_a_checksum():
     for name in ("flowers102", "oxford_pets", "food101", "caltech101", "dtd", "cifar10", "cifar100"):
-        for source in download.sources(name):
+        for source in downloads.sources(name):
             assert re.match(r"https?://", source.url) and re.fullmatch(r"[0-9a-f]{32}", source.md5)
-    assert download.sources("flowers102")[1].url.endswith("/imagelabels.mat")
+    assert downloads.sources("flowers102")[1].url.endswith("/imagelabels.mat")
 
 
 @pytest.mark.parametrize(
@@ -250,4 +251,4 @@ def test_every_source_has_an_address_and_a_checksum():
 )
 def test_what_cannot_be_downloaded_says_what_to_do(tmp_path, name, message):
     with pytest.raises(UserError, match=message):
-        download.download(name, tmp_path)
+        download_dataset(name, tmp_path)

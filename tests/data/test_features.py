@@ -15,10 +15,9 @@ import torch
 from layouts import write_image
 from toys import FakeClip, expected, toy_set
 
+from pfedmoap.data import ImageFiles, ImageSet, Split, image_features
 from pfedmoap.data import features as features_module
-from pfedmoap.data.features import BATCH, image_features
-from pfedmoap.data.images import ImageFiles
-from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap.data.features import BATCH
 from pfedmoap.embedded import sets
 from pfedmoap.errors import PfedmoapError, UserError
 

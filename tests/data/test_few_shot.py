@@ -10,8 +10,8 @@ import torchvision
 from layouts import write_classes, write_images
 from scipy.io import savemat
 
-from pfedmoap.data import catalog
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import load_dataset
 
 FLOWERS = ("pink primrose", "hard-leaved pocket orchid", "canterbury bells")
 NUMBERS = [1, 3, 2, 1, 2, 3, 3, 2, 1, 2] * 3  # class of image_00001.jpg, image_00002.jpg, ...
@@ -29,7 +29,7 @@ def write_flowers(folder, with_names):
 @pytest.mark.parametrize(("folder", "with_names"), [("oxford_flowers", True), ("flowers-102", False)])
 def test_flowers_names_follow_the_mat_file(tmp_path, folder, with_names):
     write_flowers(tmp_path / folder, with_names)
-    imageset = catalog.load("flowers102", tmp_path)
+    imageset = load_dataset("flowers102", tmp_path)
     assert imageset.class_names == FLOWERS
     for split in (imageset.train, imageset.test):
         for path, label in zip(map(Path, split.images.paths), split.labels, strict=True):
@@ -45,7 +45,7 @@ def test_flowers_split_file_needs_no_mat_file(tmp_path):
     rows = [["image_00001.jpg", 0, "pink primrose"], ["image_00002.jpg", 1, "hard-leaved pocket orchid"]]
     content = {"train": rows, "val": rows, "test": rows}
     (tmp_path / "oxford_flowers" / "split_zhou_OxfordFlowers.json").write_text(json.dumps(content))
-    imageset = catalog.load("flowers102", tmp_path)
+    imageset = load_dataset("flowers102", tmp_path)
     assert imageset.class_names == FLOWERS[:2]
     assert imageset.source.endswith("CoOp's split (split_zhou_OxfordFlowers.json)")
 
@@ -54,10 +54,10 @@ def test_flowers_without_labels_or_without_an_image(tmp_path):
     write_flowers(tmp_path / "oxford_flowers", with_names=True)
     (tmp_path / "oxford_flowers" / "jpg" / "image_00007.jpg").unlink()
     with pytest.raises(UserError, match=r"listed images are missing in .*first: image_00007.jpg"):
-        catalog.load("flowers102", tmp_path)
+        load_dataset("flowers102", tmp_path)
     (tmp_path / "oxford_flowers" / "imagelabels.mat").write_bytes(b"<html>")
     with pytest.raises(UserError, match="imagelabels.mat cannot be read .*download it again"):
-        catalog.load("flowers102", tmp_path)
+        load_dataset("flowers102", tmp_path)
 
 
 def test_torchvisions_flower_names_are_the_well_known_ones():
@@ -77,7 +77,7 @@ def write_pets(folder, files=None):
 @pytest.mark.parametrize("folder", ["oxford_pets", "oxford-iiit-pet"])
 def test_pets_use_the_official_test_set(tmp_path, folder):
     write_pets(tmp_path / folder)
-    imageset = catalog.load("oxford_pets", tmp_path)
+    imageset = load_dataset("oxford_pets", tmp_path)
     assert imageset.class_names == ("abyssinian", "american bulldog", "birman")
     assert np.bincount(imageset.train.labels).tolist() == [8, 8, 8]
     assert np.bincount(imageset.test.labels).tolist() == [5, 5, 5]
@@ -93,7 +93,7 @@ def test_pets_with_contradictory_annotations(tmp_path):
     with open(tmp_path / "oxford_pets" / "annotations" / "trainval.txt", "a") as file:
         file.write("Birman_3 1 1 1\n")
     with pytest.raises(UserError, match="trainval.txt pairs labels and class names in two ways"):
-        catalog.load("oxford_pets", tmp_path)
+        load_dataset("oxford_pets", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_pets_with_contradictory_annotations(tmp_path):
 )
 def test_class_folders_with_and_without_split_file(tmp_path, name, folder, split_file):
     write_classes(tmp_path / folder, {"waffles": 10, "apple_pie": 20})
-    imageset = catalog.load(name, tmp_path)
+    imageset = load_dataset(name, tmp_path)
     assert imageset.class_names == ("apple pie", "waffles")
     assert np.bincount(imageset.train.labels).tolist() == [10, 5]
     assert np.bincount(imageset.test.labels).tolist() == [6, 3]
     rows = [["apple_pie/image_0001.jpg", 0, "apple_pie"], ["waffles/image_0002.jpg", 1, "waffles"]]
     split_path = (tmp_path / folder).parent / split_file
     split_path.write_text(json.dumps({"train": rows, "val": [], "test": rows[::-1]}))
-    divided = catalog.load(name, tmp_path)
+    divided = load_dataset(name, tmp_path)
     assert divided.class_names == ("apple pie", "waffles")
     assert divided.test.labels.tolist() == [1, 0]
     assert divided.fingerprint != imageset.fingerprint

@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 from layouts import write_classes, write_image, write_images
 
-from pfedmoap.data import catalog, folders
-from pfedmoap.data.partition import partition
+from pfedmoap.data import folders, partition
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import Place, Store, from_profile, load_dataset, run, run_all
 from pfedmoap.methods import ZeroShot
-from pfedmoap.paper import experiment
-from pfedmoap.runs import Place, run, run_all
-from pfedmoap.store import Store
 
 
 def load(root):
-    return catalog.load("folders", root)
+    return load_dataset("folders", root)
 
 
 def per_class(split) -> dict[int, int]:
@@ -211,7 +208,7 @@ def test_missing_root_names_the_option(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match="folders is read from disk: say which folder holds it"):
-        catalog.load("folders")
+        load_dataset("folders")
 
 
 def test_division_ignores_the_other_classes():
@@ -225,7 +222,7 @@ def test_division_ignores_the_other_classes():
 def test_clients_folders_run_and_a_record_of_other_images_is_refused(tmp_path):
     for client in ("a", "b"):
         write_classes(tmp_path / "mine" / "clients" / client, {"cat": 6, "dog": 6})
-    one = experiment("folders", ZeroShot(), "smoke", partition="given", clients=2, shots=None, rounds=1)
+    one = from_profile("folders", ZeroShot(), "smoke", partition="given", clients=2, shots=None, rounds=1)
     place, store = Place(str(tmp_path / "mine"), str(tmp_path / "cache")), Store(tmp_path / "records")
     record = run(one, place, store=store, progress=False)
     assert "2 clients (partition: given)" in record["data"]["source"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pfedmoap.data.images import ImageFiles
+from pfedmoap.data import ImageFiles
 from pfedmoap.errors import UserError
 
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from test_partition import assert_same, labelled, regular
 
-from pfedmoap.data.pairing import mispaired, with_shuffled_names
-from pfedmoap.data.partition import Partition, deal_classes, partition
+from pfedmoap.data import Partition, partition
+from pfedmoap.data.partitions import deal_classes
 from pfedmoap.errors import UserError
+from pfedmoap.released import mispaired, with_shuffled_names
 
 DOMAINS, PER_DOMAIN, CLASSES = 3, 5, 10
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfedmoap.data.imageset import ImageSet, Split
-from pfedmoap.data.partition import few_shot, partition, suggested
+from pfedmoap.data import ImageSet, Split, partition, suggested
+from pfedmoap.data.partitions import few_shot
 from pfedmoap.errors import UserError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pfedmoap.data.imageset import ImageSet, Split
+from pfedmoap.data import ImageSet, Split
 
 SIZE = 8
 

@@ -8,10 +8,12 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from pfedmoap.flower.hosting import Host  # noqa: E402
-from pfedmoap.flower.joining import join  # noqa: E402
-from pfedmoap.flower.links import Links  # noqa: E402
-from pfedmoap.preparation import Place  # noqa: E402
+from pfedmoap.experiments import Place  # noqa: E402
+from pfedmoap.flower import (
+    Host,  # noqa: E402
+    Links,  # noqa: E402
+    join,  # noqa: E402
+)
 
 CLIENTS = 2
 TIMEOUT = 60.0  # of a round, in which every node takes part within seconds

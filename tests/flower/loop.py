@@ -1,21 +1,19 @@
 """A federation in memory: a coordinator and nodes that pass bytes, as Flower would carry them."""
 
 from pfedmoap.evaluation import Evaluation
+from pfedmoap.experiments import Place, Store, from_profile, prepare
 from pfedmoap.federation import Update
 from pfedmoap.flower.coordinator import Coordinator
 from pfedmoap.flower.ingest import Incoming
 from pfedmoap.flower.node import Node, open_node
 from pfedmoap.flower.wire import pack, unpack
 from pfedmoap.methods import FedPer, PFedMoAP, PromptFL
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import Place, prepare
-from pfedmoap.store import Store
 
 METHODS = [PFedMoAP(experts=2), PromptFL(), FedPer()]
 
 
 def small(method=METHODS[0], **settings):
-    return experiment("patterns", method, "smoke", **{"rounds": 3, "clients": 4, "shots": 8} | settings)
+    return from_profile("patterns", method, "smoke", **{"rounds": 3, "clients": 4, "shots": 8} | settings)
 
 
 class Loop:

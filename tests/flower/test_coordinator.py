@@ -7,10 +7,10 @@ import torch
 from loop import METHODS, Loop, small, uploaded
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.flower.coordinator import check
+from pfedmoap.experiments import prepare
+from pfedmoap.flower import check_federable
 from pfedmoap.methods import CoOp, FedAMP, FedOTP, PFedPrompt, PromptFLFT, ZeroShot
-from pfedmoap.preparation import prepare
-from pfedmoap.protocol import Protocol
+from pfedmoap.released import Protocol
 
 OTHERS = [CoOp(), FedAMP(), PromptFLFT(final_epochs=1)]
 
@@ -84,7 +84,7 @@ def test_a_node_that_is_gone_for_a_round_comes_back_with_its_gate(tmp_path):
     loop.nodes[1] = loop.new_node(1)
     seen = []
     update = loop.nodes[1].federation.method.start
-    loop.nodes[1].federation._start = lambda client, download: seen.append(
+    loop.nodes[1].federation.start = lambda client, download: seen.append(
         update(download, loop.nodes[1].federation.personal[1], 1, loop.nodes[1].federation.context)) or seen[-1]
     back = loop.run_round()
     assert torch.equal(seen[0]["gate.query.weight"], gate)
@@ -177,7 +177,7 @@ def test_damaged_state_on_a_nodes_disk_falls_back_to_the_round_before(tmp_path, 
 def test_protocols_that_take_turns_are_refused(switch):
     name, value = switch.split("=")
     with pytest.raises(UserError, match=f"{name} '{value}'.*several machines"):
-        check(small(protocol=Protocol(**{name: value})))
+        check_federable(small(protocol=Protocol(**{name: value})))
 
 
 def test_methods_that_train_nothing_are_refused(tmp_path):

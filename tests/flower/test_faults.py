@@ -16,8 +16,9 @@ from conftest import hearing_interrupts  # noqa: E402
 from flower_network import CLIENTS  # noqa: E402
 from loop import Loop, small  # noqa: E402
 
-from pfedmoap.flower.hosting import SUPERLINK, Host  # noqa: E402
-from pfedmoap.preparation import Place, prepare  # noqa: E402
+from pfedmoap.experiments import Place, prepare  # noqa: E402
+from pfedmoap.flower import Host
+from pfedmoap.flower.hosting import SUPERLINK
 
 pytest_plugins = ["flower_network"]
 pytestmark = pytest.mark.flower_faults

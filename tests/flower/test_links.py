@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from pfedmoap.errors import PfedmoapError
-from pfedmoap.files import write_atomically
-from pfedmoap.flower.links import Links, free_port
+from pfedmoap.flower import Links
+from pfedmoap.flower.links import free_port
+from pfedmoap.system import write_atomically
 
 CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], " \
         "start_new_session=True); print('ready', flush=True); time.sleep(60)"

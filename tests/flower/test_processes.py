@@ -12,10 +12,10 @@ pytest.importorskip("flwr")
 from flower_network import CLIENTS  # noqa: E402
 from loop import METHODS, small  # noqa: E402
 
-from pfedmoap.flower.joining import join  # noqa: E402
+from pfedmoap.experiments import prepare  # noqa: E402
+from pfedmoap.flower import join  # noqa: E402
 from pfedmoap.flower.keys import make_node_key  # noqa: E402
 from pfedmoap.flower.links import free_port  # noqa: E402
-from pfedmoap.preparation import prepare  # noqa: E402
 
 pytest_plugins = ["flower_network"]
 pytestmark = pytest.mark.flower

@@ -14,9 +14,7 @@ from killing import finish, kill_all, kill_until_done, killed_before_write, star
 from victims import GRID, IMAGES, RUNS, VIEWS
 
 from pfedmoap.data.features import BATCH
-from pfedmoap.preparation import Place
-from pfedmoap.runs import run
-from pfedmoap.store import Store
+from pfedmoap.experiments import Place, Store, run
 
 AT_LEAST = {"run": 18, "grid": 8, "processes": 6, "features": 18}  # kills at random moments
 

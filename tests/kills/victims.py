@@ -8,21 +8,17 @@ import numpy as np
 import torch
 
 from pfedmoap import clip
-from pfedmoap.data import catalog
-from pfedmoap.data.features import image_features
+from pfedmoap.data import image_features
+from pfedmoap.experiments import Place, Store, from_profile, load_dataset, run, run_all
 from pfedmoap.methods import CoOp, FedPer, PFedMoAP, PromptFL
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import Place
-from pfedmoap.protocol import Protocol
-from pfedmoap.runs import run, run_all
-from pfedmoap.store import Store
+from pfedmoap.released import Protocol
 
 torch.set_num_threads(1)
 VIEWS, IMAGES = 2, 320
 
 
 def small(method=PFedMoAP(), **settings):
-    return experiment("digits", method, "smoke", **{"rounds": 12, "shots": 8} | settings)
+    return from_profile("digits", method, "smoke", **{"rounds": 12, "shots": 8} | settings)
 
 
 RUNS = {"gates": small(), "own prompts": small(CoOp()), "some clients": small(FedPer(), participation=0.5),
@@ -57,7 +53,7 @@ def noted_grid(folder: str, cache: str) -> None:
 
 def features(cache: str) -> None:
     """Extracts features; adds a line to `encoded` per batch."""
-    loaded, imageset = clip.load("embedded_clip"), replace(catalog.load("patterns"), augment=True)
+    loaded, imageset = clip.load_clip("embedded_clip"), replace(load_dataset("patterns"), augment=True)
     encode = loaded.encode_images
 
     def noted(images):

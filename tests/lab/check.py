@@ -29,7 +29,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from pfedmoap.batch.jobs import find
-from pfedmoap.paths import NOTEBOOKS, PROFILES
+from pfedmoap.system.paths import NOTEBOOKS, PROFILES
 
 NAMES = ("00_start_here", "01_method_step_by_step")
 WITH_SLIDERS = "01_method_step_by_step"

@@ -12,15 +12,13 @@ import pytest
 import torch
 
 from pfedmoap import clip as clips
-from pfedmoap import paper
-from pfedmoap.data import catalog
+from pfedmoap import experiments
 from pfedmoap.errors import UserError
-from pfedmoap.leakage import SHADOWS, audit, audit_all, candidates, decoding, grids, study
+from pfedmoap.experiments import Place, dealt, load_dataset, run
+from pfedmoap.leakage import SHADOWS, audit_all, auditing, candidates, decoding, grids, study
 from pfedmoap.leakage.numbers import covered
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL
-from pfedmoap.preparation import Place, dealt
-from pfedmoap.protocol import RELEASED
-from pfedmoap.runs import run
+from pfedmoap.released import RELEASED
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +29,8 @@ def place(tmp_path_factory) -> Place:
 @pytest.mark.parametrize("dataset", ["patterns", "digits", "domains"])
 def test_non_members_are_nobodys_and_drawn_as_members_are(dataset):
     settings = {"shots": 8} if dataset == "domains" else {}
-    experiment = paper.experiment(dataset, PromptFL(), "quick", **settings)
-    imageset = catalog.load(dataset)
+    experiment = experiments.from_profile(dataset, PromptFL(), "quick", **settings)
+    imageset = load_dataset(dataset)
     shares = dealt(experiment, imageset)
     asked, public = candidates.draw(imageset, shares, range(experiment.clients), seed=1)
     trained = np.concatenate(shares.train)
@@ -48,8 +46,8 @@ def test_non_members_are_nobodys_and_drawn_as_members_are(dataset):
 
 
 def test_halves_are_complements_with_as_many_images_of_every_class():
-    imageset = catalog.load("digits")
-    shares = dealt(paper.experiment("digits", PromptFL(), "quick"), imageset)
+    imageset = load_dataset("digits")
+    shares = dealt(experiments.from_profile("digits", PromptFL(), "quick"), imageset)
     (one, *_), _ = candidates.draw(imageset, shares, [0], seed=1)
     halves = one.halves(8, seed=3)
     assert (halves.sum(0) == 4).all() and np.array_equal(halves[0], ~halves[1])
@@ -59,8 +57,8 @@ def test_halves_are_complements_with_as_many_images_of_every_class():
 
 
 def test_a_class_that_is_used_up_is_refused():
-    imageset = catalog.load("patterns")
-    shares = dealt(paper.experiment("patterns", PromptFL(), "quick", shots=None), imageset)
+    imageset = load_dataset("patterns")
+    shares = dealt(experiments.from_profile("patterns", PromptFL(), "quick", shots=None), imageset)
     with pytest.raises(UserError, match="give clients fewer shots"):
         candidates.draw(imageset, shares, range(10), seed=1)
 
@@ -87,15 +85,15 @@ def test_names_that_a_prompt_came_nearer_to(tiny_clip):
 
 
 def test_the_shipped_clip_was_trained_on_few_tokens(tiny_clip):
-    clip = clips.load()
+    clip = clips.load_clip()
     known = decoding.trained(clip)
     assert 0 < len(known) < 1000 and {"circle", "red"} <= set(decoding.words(clip, known))
     assert len(decoding.trained(tiny_clip)) == len(decoding.vocabulary(tiny_clip)) == 49408
 
 
 def test_an_audit_trains_as_the_run_does_and_can_be_stored(place):
-    experiment = paper.experiment("digits", PFedMoAP(), "smoke", epsilon=2.0)
-    found = json.loads(json.dumps(audit(experiment, place, shadows=4)))
+    experiment = experiments.from_profile("digits", PFedMoAP(), "smoke", epsilon=2.0)
+    found = json.loads(json.dumps(auditing.audit(experiment, place, shadows=4)))
     uploaded = replace(experiment, dp_test_prompt="uploaded")
     assert found["accuracy"]["own"] == run(experiment, place, progress=False)["accuracy"]
     assert found["accuracy"]["uploaded"] == run(uploaded, place, progress=False)["accuracy"]
@@ -109,9 +107,9 @@ def test_an_audit_trains_as_the_run_does_and_can_be_stored(place):
 
 
 def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
-    experiment = paper.experiment("digits", PromptFL(), "smoke")
+    experiment = experiments.from_profile("digits", PromptFL(), "smoke")
     (first,) = audit_all([experiment], place, folder=tmp_path, shadows=4, jobs=1, progress=False).values()
-    assert first["clients"] == json.loads(json.dumps(audit(experiment, place, shadows=4)))["clients"]
+    assert first["clients"] == json.loads(json.dumps(auditing.audit(experiment, place, shadows=4)))["clients"]
     (path,) = Path(tmp_path).glob("*.json")
     modified = path.stat().st_mtime_ns
     audit_all([experiment], place, folder=tmp_path, shadows=4, jobs=1, progress=False)
@@ -119,7 +117,7 @@ def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
 
 
 def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
-    made, experiment = [], paper.experiment("patterns", PromptFL(), "smoke")
+    made, experiment = [], experiments.from_profile("patterns", PromptFL(), "smoke")
 
     def slow(*arguments):
         time.sleep(0.2)
@@ -139,7 +137,7 @@ def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
 ])  # fmt: skip
 def test_what_cannot_be_audited_is_refused(place, settings, shadows, complaint):
     with pytest.raises(UserError, match=complaint):
-        audit(replace(paper.experiment("digits", PromptFL(), "smoke"), **settings), place, shadows)
+        auditing.audit(replace(experiments.from_profile("digits", PromptFL(), "smoke"), **settings), place, shadows)
 
 
 def test_what_epsilon_is_promised_for_is_said_as_it_is_accounted():
@@ -147,7 +145,7 @@ def test_what_epsilon_is_promised_for_is_said_as_it_is_accounted():
     assert covered(grids("smoke", dp_accounting="total")["study"]) == "all uploads"
 
 
-@pytest.mark.parametrize("profile", paper.PROFILES)
+@pytest.mark.parametrize("profile", experiments.PROFILES)
 def test_the_study_has_both_methods_under_all_budgets_and_a_control(profile):
     found = grids(profile)
     assert set(found) == {"study", "control"} and all(count % 2 == 0 for count in SHADOWS.values())

@@ -21,9 +21,9 @@ import pytest
 import torch
 
 from pfedmoap.clip import OPENAI_SCALARS
+from pfedmoap.experiments import GRIDS, Grid, published_cells, selection
 from pfedmoap.methods import PFedMoAP
-from pfedmoap.paper import GRIDS, Grid, published, selection
-from pfedmoap.paths import NOTEBOOKS
+from pfedmoap.system.paths import NOTEBOOKS
 
 pytestmark = pytest.mark.paper_profile
 
@@ -104,7 +104,7 @@ def test_every_column_is_filled(world, name):
 def assert_beside_the_published(grid: Grid, table: pd.DataFrame) -> None:
     """Every published cell stands beside the one that was run, with the difference."""
     rows = {row.title: row.published for row in grid.rows}
-    known = published(grid.name).set_index(["method", "dataset"])["mean"] if any(rows.values()) else {}
+    known = published_cells(grid.name).set_index(["method", "dataset"])["mean"] if any(rows.values()) else {}
     cells = [(row, column) for row, column in table.index if (rows[row], column) in known]
     assert bool(cells) == grid.name.startswith("table")
     for row, column in cells:

@@ -12,17 +12,16 @@ from pathlib import Path
 import torch
 from gpu import NAME, PretendedGPU
 
-from pfedmoap import client, clip, cohorts
-from pfedmoap.experiment import Experiment
-from pfedmoap.federation import Round, rounds_of
+from pfedmoap import client, clip
+from pfedmoap.experiments import Experiment, Place, from_profile, prepare
+from pfedmoap.experiments.seeds import rounds_of
+from pfedmoap.federation import Round
 from pfedmoap.methods import METHODS, PFedMoAP, PromptFL
-from pfedmoap.paper import experiment
-from pfedmoap.preparation import Place, prepare
-from pfedmoap.protocol import RELEASED, released
+from pfedmoap.released import RELEASED, released
 
 
 def small(method, **settings) -> list[Experiment]:
-    return [experiment("digits", method, "smoke", **{"rounds": 2, "shots": 2} | settings)]
+    return [from_profile("digits", method, "smoke", **{"rounds": 2, "shots": 2} | settings)]
 
 
 class Mixing(PromptFL):
@@ -107,7 +106,7 @@ def compare(runs: list[Experiment], folder: Path) -> dict:
 
 def _feature_waits(run: Experiment, folder: Path) -> int:
     """How often the host waits between handing over a batch of images and having its features."""
-    loaded = clip.load(run.model, run.weights, device=NAME, precision=run.precision)
+    loaded = clip.load_clip(run.model, run.weights, device=NAME, precision=run.precision)
     pixels = torch.zeros(4, 3, loaded.image_size, loaded.image_size, dtype=torch.uint8)
     loaded.normalise(pixels.to(NAME))
     before = PretendedGPU.waits
@@ -118,7 +117,7 @@ def _feature_waits(run: Experiment, folder: Path) -> int:
 def main() -> None:
     torch.set_num_threads(1)
     clip.read_state_dict = functools.cache(clip.read_state_dict)  # read on the CPU: safetensors knows no such tensors
-    cohorts.local_update = counting(client.local_update)
+    client.local_update = counting(client.local_update)
     for name, runs in CASES.items():
         print(json.dumps({"case": name, **compare(runs, Path(sys.argv[1]))}), flush=True)
 

@@ -1,13 +1,12 @@
-"""The data sets by name: the embedded ones, those that are read from a folder on disk, and your own folders."""
+"""The data sets that are read from a folder on disk, by name: the paper's nine, and your own folders."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 from pfedmoap.data import folders
 from pfedmoap.data.catalog import cifar, domains, few_shot
+from pfedmoap.data.folders import FOLDERS
 from pfedmoap.data.imageset import ImageSet
-from pfedmoap.embedded import sets as embedded
 from pfedmoap.errors import UserError
 
 ON_DISK: dict[str, Callable[[Path], ImageSet]] = {
@@ -23,35 +22,24 @@ ON_DISK: dict[str, Callable[[Path], ImageSet]] = {
 }
 
 
-def names() -> tuple[str, ...]:
-    """Every data set that `load` knows: the embedded ones, which need no files, those on disk, and `folders`."""
-    return (*embedded.NAMES, *ON_DISK, folders.NAME)
-
-
-def load(name: str, root: str | Path | None = None) -> ImageSet:
-    """Loads a data set; images are decoded later, when they are asked for.
+def load_from_disk(name: str, root: str | Path | None) -> ImageSet:
+    """Loads a data set from a folder; images are decoded later, when they are asked for.
 
     Args:
-        name: one of `names()`; an embedded set's name may end in "-validation" (see `embedded.sets.load`).
+        name: one of `ON_DISK`, or `folders`.
         root: the folder that holds the set's own folder (or that folder itself); for `folders` the folder of your
-            images or a CSV file that lists them (see `data.folders`); not used by embedded sets.
+            images or a CSV file that lists them (see `data.folders`).
 
     Raises:
-        UserError: the name is unknown, the root is missing, or the files under it are not what they should be.
+        UserError: the root is missing, or the files under it are not what they should be.
     """
-    if name.removesuffix(embedded.VALIDATION) in embedded.NAMES:
-        return embedded.load(name)
-    if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no data set is called {name!r}: {hint}known are {', '.join(names())}")
     if root is None:
         raise UserError(f"{name} is read from disk: say which folder holds it (--data-root DIR)")
     root = Path(root).expanduser()
-    if not root.is_dir() and not (name == folders.NAME and root.is_file()):
+    if not root.is_dir() and not (name == FOLDERS and root.is_file()):
         raise UserError(f"the data root {root} is not a folder: create it and put {name} there, or name another one")
     try:
-        return folders.load(root) if name == folders.NAME else ON_DISK[name](root)
+        return folders.load(root) if name == FOLDERS else ON_DISK[name](root)
     except OSError as error:
         where = error.filename or root
         raise UserError(f"{where} cannot be read ({error.strerror}): check its permissions, then run again") from error

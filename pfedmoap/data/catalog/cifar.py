@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pfedmoap.data.catalog import layout
+from pfedmoap.data import layout
 from pfedmoap.data.catalog.pickles import read_pickle
 from pfedmoap.data.images import ImageArray
 from pfedmoap.data.imageset import ImageSet, Split

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pfedmoap.data.catalog import layout
-from pfedmoap.data.catalog.layout import Entry
+from pfedmoap.data import layout
 from pfedmoap.data.catalog.pickles import read_pickle
 from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data.layout import Entry
 from pfedmoap.errors import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torchvision
 
-from pfedmoap.data.catalog import layout
+from pfedmoap.data import layout
 from pfedmoap.data.imageset import ImageSet
 
 CALTECH_RENAMED = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}

@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from pfedmoap.data.catalog.layout import readable
+from pfedmoap.data.layout import readable
 
 # What a pickled array of numbers or strings is made of; everything else in a pickle is plain data without calls.
 ARRAY_PARTS = frozenset(

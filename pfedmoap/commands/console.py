@@ -1,0 +1,92 @@
+"""What the command line shows: tables on standard output, progress and complaints on standard error."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pfedmoap.data import CachedTable, Diagnosis
+from pfedmoap.experiments import Record, frame, published_zero_shot
+from pfedmoap.methods import METHODS
+
+MOST_PROBLEMS = 5
+
+
+def show_records(records: Sequence[Record], profile: str) -> None:
+    """One line per method: accuracy (mean and standard deviation over seeds), its worst client, seconds."""
+    rows = frame(records)
+    first = rows.iloc[0]
+    seeds = ", ".join(map(str, rows["seed"].unique()))
+    typer.echo(f"{first['dataset']}, {first['partition']}, {first['clients']} clients, {profile} profile, seed {seeds}")
+    if first["protocol"] != "paper":
+        typer.echo(f"protocol: {first['protocol']}")
+    table = Table("method")
+    for heading in ("accuracy %", "worst client %", "seconds"):
+        table.add_column(heading, justify="right")
+    for name, own in rows.groupby("method", sort=False):
+        accuracy, worst = own["accuracy"], own["worst_client"]
+        spread = f" ± {accuracy.std(ddof=0):.2f}" if len(own) > 1 else ""
+        seconds = f"{own['seconds'].sum():.1f}"
+        table.add_row(METHODS[name].title, f"{accuracy.mean():.2f}{spread}", f"{worst.mean():.2f}", seconds)
+    Console().print(table)
+    if len(rows) > len(rows["method"].unique()):
+        typer.echo("± is the population standard deviation over the seeds; seconds are their sum")
+    score = published_zero_shot(first["dataset"])
+    if score is not None and (rows["method"] == "zero_shot").any():
+        typer.echo(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
+
+
+def show_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Sections of names and values, aligned."""
+    width = max(len(name) for section in sections.values() for name in section)
+    for title, section in sections.items():
+        typer.secho(title, bold=True)
+        for name, value in section.items():
+            typer.echo(f"  {name:<{width}}  {value}")
+
+
+def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
+    """A line per data set, and below what is known and what has to be mended."""
+    table = Table("data set", "found", "state")
+    for heading in ("classes", "train", "test", "ZS-CLIP in the paper"):
+        table.add_column(heading, justify="right")
+    for one in diagnoses:
+        state = f"{len(one.problems)} problem{'s' * (len(one.problems) > 1)}" if one.problems else "fine"
+        counts = [str(count) for count in (one.classes, one.train, one.test)] if one.found else ["", "", ""]
+        score = "" if one.published is None else f"{one.published:.2f} %"
+        table.add_row(one.name, "yes" if one.found else "no", state if one.found else "", *counts, score)
+    Console().print(table)
+    for one in diagnoses:
+        typer.echo(f"{one.name}: " + "\n    ".join(_details(one)))
+    if any(one.published and one.found for one in diagnoses):
+        typer.echo("zero-shot accuracy: pfedmoap run --dataset NAME --data-root DIR --method zero_shot --profile paper")
+
+
+def _details(one: Diagnosis) -> list[str]:
+    """What is known about a data set, and what has to be mended."""
+    lines = [one.where]
+    if one.found:
+        lines.append(f"{one.names}; {one.files}; fingerprint {one.fingerprint}")
+        lines += [f"features of {line}" for line in one.cached]
+        lines += [f"problem: {problem}" for problem in one.problems[:MOST_PROBLEMS]]
+    if len(one.problems) > MOST_PROBLEMS:
+        lines.append(f"and {len(one.problems) - MOST_PROBLEMS} more problems (--json has them all)")
+    return lines
+
+
+def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:
+    """A line per table of features, and their size together."""
+    shown = Table("data set", "features of", "images")
+    for heading in ("rows", "MB", "written"):
+        shown.add_column(heading, justify="right")
+    for one in tables:
+        images = f"{one.split}, {one.kind}"
+        size, written = f"{one.size / 1e6:,.1f}", f"{one.modified:%d %b %Y %H:%M}"
+        shown.add_row(f"{one.dataset} {one.data[:6]}", one.backbone, images, str(one.rows), size, written)
+    if tables:
+        Console().print(shown)
+    count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
+    typer.echo(f"{folder}: {count}, {sum(one.size for one in tables) / 1e6:,.1f} MB")

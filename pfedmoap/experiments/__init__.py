@@ -1,0 +1,30 @@
+"""Runs: what an experiment is, the profiles and grids behind every table, and running, storing and spreading them.
+
+An `Experiment` is hashable and complete. `run` gives its record, `run_all` runs what a `Store` lacks.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "availability": ["first_reachable", "reachable"],
+        "datasets": [
+            "dataset_names", "download_dataset", "examine", "load_dataset", "published_zero_shot", "worth_examining",
+        ],
+        "experiment": ["Experiment", "build_method"],
+        "grid": ["Column", "Grid", "Row", "build_grid"],
+        "paper_tables": [
+            "GRIDS", "Methods", "Seeds", "figure3", "figure4", "table1", "table2", "table3", "table4", "table5",
+            "table6", "table7", "table8",
+        ],
+        "personal": ["Personalised", "Prediction"],
+        "preparation": ["Place", "Prepared", "dealt", "prepare"],
+        "profiles": ["PROFILES", "SEEDS", "STAND_INS", "from_profile", "parse_settings", "selection"],
+        "published": ["published_cells"],
+        "ray": ["Cluster", "run_on_ray"],
+        "records": ["Record", "frame", "record_of", "resume"],
+        "runs": ["run", "run_all"],
+        "store": ["Store"],
+    },
+)

@@ -1,0 +1,195 @@
+"""One client's personal model, as it leaves a federation: for use without the rest, from a file of some hundred kB."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pfedmoap import clip as clips
+from pfedmoap import gating
+from pfedmoap.data import CIFAR, read_image, to_rgb
+from pfedmoap.errors import UserError
+from pfedmoap.experiments.experiment import build_method
+from pfedmoap.experiments.preparation import Prepared
+from pfedmoap.experiments.store import write_atomically
+from pfedmoap.methods import Context, Method
+from pfedmoap.prompts import PromptEncoder, TextFeatures
+from pfedmoap.server import Tensors
+
+MODEL, LENT = "model/", "lent/"  # how the two kinds of tensors are told apart in the file
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a personal model says about one image, the most probable class first.
+
+    Attributes:
+        classes: the k most probable class names.
+        probabilities: theirs, of all classes' total 1.
+        experts: "own prompt", "expert 1", ... as the gate weighs them, nearest first; empty without a gate.
+        gate_weights: (k, experts) how much of each class's text features comes from which expert: the attention's
+            mean over heads; every row sums to 1.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    experts: tuple[str, ...]
+    gate_weights: np.ndarray
+
+    def frame(self) -> pd.DataFrame:
+        """One row per class: its probability, and the gate's weight of every expert."""
+        weights = pd.DataFrame(self.gate_weights, columns=list(self.experts), index=range(len(self.classes)))
+        table = pd.DataFrame({"class": self.classes, "probability": self.probabilities})
+        return pd.concat([table, weights], axis=1).set_index("class")
+
+
+@dataclass(frozen=True, eq=False)
+class Personalised:
+    """A client's prompt and gate, the experts' prompts as they were lent to it, and the frozen CLIP they work with.
+
+    Attributes:
+        method: whose model it is.
+        class_names: in label order.
+        clip: the CLIP that the federation used.
+        weights: where its weights can be had: pretrained tag, file name, or None for those shipped with the package.
+        model: what the client is tested with: its prompt, its gate.
+        lent: what it had downloaded: the global prompt, the experts (K, m, e).
+    """
+
+    method: Method
+    class_names: tuple[str, ...]
+    clip: clips.Clip
+    weights: str | None
+    model: Tensors
+    lent: Tensors
+
+    @classmethod
+    def of(cls, prepared: Prepared, client: int) -> "Personalised":
+        """The model that a client is tested with, given what the federation has trained so far.
+
+        Raises:
+            UserError: there is no such client, its method also needs the client's images when it is tested, or images
+            were preprocessed as in the released code.
+        """
+        federation, method = prepared.federation, prepared.experiment.method
+        if not 0 <= client < federation.data.clients:
+            raise UserError(f"There is no client {client}: choose one from 0 to {federation.data.clients - 1}.")
+        if method.remembers_images:
+            raise UserError(f"{method.title} looks at the client's own images when it is tested, so that its model "
+                            f"cannot leave the client alone: choose another method.")
+        if prepared.experiment.protocol.cifar_preprocess == "cifar" and prepared.imageset.name in CIFAR:
+            raise UserError("This model has learned from images that were normalised by CIFAR's mean and standard "
+                            "deviation, which predictions are not: leave out the protocol switch cifar_preprocess.")
+        lent = method.download(federation.server, client)
+        model = method.tested(lent, federation.personal[client], client, federation.context)
+        weights = prepared.experiment.weights
+        if weights and Path(weights).is_file():
+            weights = Path(weights).name
+        return cls(method, prepared.imageset.class_names, prepared.clip, weights, model, lent)
+
+    @torch.no_grad()
+    def predict(self, image: Image.Image | str | Path, top: int = 5) -> Prediction:
+        """Classifies one image.
+
+        Args:
+            image: a PIL image, or the path of an image file.
+            top: how many classes to return.
+
+        Raises:
+            UserError: the file cannot be read as an image.
+        """
+        image = to_rgb(image) if isinstance(image, Image.Image) else read_image(image)
+        encode = self.clip.encode_spatial if self.method.spatial else self.clip.encode_images
+        features = encode(self.clip.preprocess(image)[None])[None]  # (1, 1, d)
+        logits = self.method.logits(self._model, self._fixed, features, self._context)[0, 0]  # (C,)
+        values, labels = logits.softmax(-1).topk(min(top, len(self.class_names)))
+        weights = self._gate_weights(features)[labels].cpu().numpy()  # (k, 1+K)
+        experts = ("own prompt", *(f"expert {number}" for number in range(1, weights.shape[1])))[: weights.shape[1]]
+        names = tuple(self.class_names[label] for label in labels.tolist())
+        return Prediction(names, tuple(values.tolist()), experts, weights)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file whose metadata (JSON) say what the tensors are; CLIP itself is not in it.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        tensors = {f"{MODEL}{name}": tensor for name, tensor in self.model.items()}
+        tensors |= {f"{LENT}{name}": tensor for name, tensor in self.lent.items()}
+        # Copies, since a newcomer's prompt is the one that was lent to it, and a file may not hold a tensor twice.
+        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        description = {
+            "method": {"name": self.method.name} | dataclasses.asdict(self.method),
+            "class_names": self.class_names,
+            "clip": {"model": self.clip.name, "weights": self.weights, "fingerprint": self.clip.fingerprint,
+                     "precision": next(name for name, kind in clips.DTYPES.items() if kind == self.clip.dtype)},
+        }  # fmt: skip
+        write_atomically(Path(path), save(tensors, {"pfedmoap": json.dumps(description)}))
+
+    @classmethod
+    def load(cls, path: str | Path, clip: clips.Clip | None = None, *, device: str = "cpu") -> "Personalised":
+        """Reads what `save` wrote; nothing in the file is executed.
+
+        Args:
+            clip: the CLIP it was trained with; None: loaded by name.
+            device: where that is loaded.
+
+        Raises:
+            UserError: the file is missing or no personal model, or the CLIP is not the one it was trained with.
+        """
+        tensors, description = _read(Path(path))
+        wanted = description["clip"]
+        if clip is None:
+            clip = clips.load_clip(wanted["model"], wanted["weights"], device=device, precision=wanted["precision"])
+        if clip.fingerprint != wanted["fingerprint"]:
+            raise UserError(f"{path} was trained with another CLIP ({wanted['model']}, weights {wanted['weights']}, "
+                            f"fingerprint {wanted['fingerprint'][:12]}) than {clip.name} with {clip.weights}, "
+                            f"fingerprint {clip.fingerprint[:12]}: load that one and hand it over with clip=...")
+        settings = dict(description["method"])
+        method = build_method(settings.pop("name"), **settings)
+        model, lent = ({name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+                       for kind in (MODEL, LENT))
+        return cls(method, tuple(description["class_names"]), clip, wanted["weights"], model, lent)
+
+    @cached_property
+    def _context(self) -> Context:
+        encoder = PromptEncoder(self.clip, self.class_names)
+        start = torch.zeros(1, self.clip.token_width)  # whoever has a personal model needs no start
+        return Context(TextFeatures(encoder), encoder.handwritten(), self.clip.logit_scale, start, seed=0)
+
+    @cached_property
+    def _model(self) -> Tensors:
+        """The model as a cohort of one, on the CLIP's device."""
+        return {name: tensor[None].to(self.clip.device).float() for name, tensor in self.model.items()}
+
+    @cached_property
+    def _fixed(self) -> Tensors:
+        return self.method.fixed(self._model, [self.lent], self._context)
+
+    def _gate_weights(self, features: Tensor) -> Tensor:
+        """(1, 1, d) -> (C, 1+K): mean over heads; (C, 0) where there is no attention gate."""
+        if "experts" not in self._fixed or self.method.gate != "attention":
+            return torch.zeros(len(self.class_names), 0)
+        text = self._context.text(self._model["prompt"])  # (1, C, d)
+        _, weights = gating.attend(self._model, **self.method.gate_inputs(self._fixed, features, text))
+        return weights[0, 0].mean(1)  # from (C, heads, 1+K)
+
+
+def _read(path: Path) -> tuple[Tensors, dict]:
+    if not path.is_file():
+        raise UserError(f"{path} is not there: write it with Personalised.save, or correct the path.")
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads(file.metadata()["pfedmoap"])
+            return {name: file.get_tensor(name) for name in file.keys()}, description
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no personal model ({error}): write one with Personalised.save.") from error

@@ -1,0 +1,256 @@
+"""From an experiment to its record: one run, resumable, or many on all cores, or several as one batch on a GPU."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from pfedmoap.data import FOLDERS, ON_DISK
+from pfedmoap.errors import PfedmoapError, UserError
+from pfedmoap.experiments.datasets import load_dataset
+from pfedmoap.experiments.experiment import Experiment
+from pfedmoap.experiments.preparation import Place, prepare
+from pfedmoap.experiments.records import Record, frame, record_of, resume
+from pfedmoap.experiments.seeds import rounds_of
+from pfedmoap.experiments.store import Store
+from pfedmoap.federation import Round
+from pfedmoap.system import cores, in_processes, one_thread
+
+TOGETHER = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
+_log = logging.getLogger(__name__)
+
+
+def run(
+    experiment: Experiment,
+    place: Place = Place(),
+    *,
+    store: Store | None = None,
+    progress: bool = True,
+    on_round: Callable[[Round], None] | None = None,
+) -> Record:
+    """Runs one experiment, or returns its record from the store; an interrupted run goes on where it stopped.
+
+    Args:
+        store: where the record goes, with a checkpoint after every round; None: nowhere.
+        progress: a progress bar on standard error.
+        on_round: called after every round.
+
+    Returns:
+        The record: config, per-round per-client accuracies (0 to 1), losses, bytes and seconds, versions, fingerprints.
+    """
+    if store is None:
+        return _run([experiment], place, None, progress, on_round)[0]
+    with store.claim(experiment, wait=True):
+        refuse_other_images([experiment], place, store)
+        return store.get(experiment) or _run([experiment], place, store, progress, on_round)[0]
+
+
+def run_all(
+    experiments: Iterable[Experiment],
+    place: Place = Place(),
+    *,
+    store: Store,
+    jobs: int | None = None,
+    together: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Runs what the store lacks, one process per core with one torch thread each; on a GPU, seeds as one batch.
+
+    Several torch threads on cores that are shared are far slower than one, so runs are what is done in parallel. A GPU
+    is not busy with one small cohort, so runs that differ in nothing but their seed train as one (`cohorts.together`),
+    which changes results by rounding alone.
+
+    Whatever is finished stays finished: a kill or Ctrl-C loses at most the rounds in progress. Several processes may
+    call this on the same store at once.
+
+    Args:
+        jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
+            written in a notebook.
+        together: runs in a batch; None: on a CPU, where more gain little, 1, on a GPU up to 8. Methods that see every
+            image position have features too large for that, and run alone.
+
+    Returns:
+        One row per experiment, in their order (`frame`).
+
+    Raises:
+        PfedmoapError: a run failed; the others are done and stored all the same.
+    """
+    experiments = list(dict.fromkeys(experiments))
+    refuse_other_images(experiments, place, store)
+    missing = [experiment for experiment in experiments if store.get(experiment) is None]
+    for finished in set(experiments) - set(missing):
+        store.tidy(finished)
+    together = (1 if place.device == "cpu" else TOGETHER) if together is None else together
+    if together < 1:
+        raise UserError(f"together must be a whole number >= 1, not {together}.")
+    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, together)]
+    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(batches), 1))
+    if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
+        jobs = 1  # other processes cannot import a method that was written in a notebook
+    _compute_features(missing, place, progress)
+    title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
+    title += f", up to {together} seeds as one batch" * (len(batches) < len(missing))
+    with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
+        failed = _run_batches(batches, jobs, bar)
+    if failed:
+        lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
+        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
+    return frame([store.get(experiment) for experiment in experiments])
+
+
+def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
+    """Your own folders may change, and others be put in their place, under the same name and hence the same record."""
+    records = [record for item in experiments if item.dataset == FOLDERS and (record := store.get(item))]
+    if records and place.data_root:
+        imageset = load_dataset(FOLDERS, place.data_root)
+        for record in records:
+            if record["data"]["fingerprint"] != imageset.fingerprint:
+                raise UserError(f"{store.folder} has this run for other images than those in {place.data_root}: choose "
+                                f"another folder (--results DIR), or run it again in its place (--force).")
+
+
+def _compute_features(experiments: Sequence[Experiment], place: Place, progress: bool) -> None:
+    """Fills the cache with the features of sets on disk, which can take minutes, before the runs: with a progress bar.
+
+    What goes wrong here is left to the runs that need it to report.
+    """
+    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision",
+                "protocol")
+    different = {}
+    for experiment in experiments:
+        if experiment.dataset in (*ON_DISK, FOLDERS):
+            kind = experiment.method.spatial, experiment.method.remembers_images
+            different[tuple(getattr(experiment, name) for name in settings) + kind] = experiment
+    for experiment in different.values():
+        with suppress(PfedmoapError):
+            prepare(experiment, place, progress)
+
+
+@cores.one()
+def _run(experiments, place, store, progress, on_round) -> list[Record]:
+    """Runs one experiment, or as one batch several that differ only in their seed; each has its record's share."""
+    started = time.perf_counter()
+    prepared = [prepare(experiment, place, progress) for experiment in experiments]
+    ready = time.perf_counter()
+    for item in prepared:
+        if store and (checkpoint := store.load_checkpoint(item.experiment)):
+            resume(item, *checkpoint)
+    federations = [item.federation for item in prepared]
+    first, seeds = experiments[0], ", ".join(str(experiment.seed) for experiment in experiments)
+    with tqdm(total=sum(item.rounds for item in experiments), initial=sum(len(run.history) for run in federations),
+              desc=f"{first.method.title} on {first.dataset}, seed {seeds}", unit="round", disable=not progress) as bar:
+        for index, result in rounds_of(federations):
+            experiment = experiments[index]
+            bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %", refresh=False)
+            bar.update()
+            if on_round:
+                on_round(result)
+            if store and result.number < experiment.rounds:
+                tensors, state = federations[index].snapshot()
+                store.save_checkpoint(experiment, tensors, state | prepared[index].identity)
+    together = len(experiments)
+    seconds = {"prepare": (ready - started) / together, "total": (time.perf_counter() - started) / together}
+    # The same whether it was just run or read back.
+    records = [json.loads(json.dumps(record_of(item, seconds, together))) for item in prepared]
+    if store:
+        for experiment, record in zip(experiments, records, strict=True):
+            store.put(experiment, record)
+    return records
+
+
+Failure = tuple[Experiment, PfedmoapError]
+
+
+class Batch(NamedTuple):
+    """Runs that differ in nothing but their seed and train as one; where they run, and the folder of their store."""
+
+    experiments: tuple[Experiment, ...]
+    place: Place
+    folder: str
+
+
+class Outcome(NamedTuple):
+    """Of a batch: the runs that another process is at, and those that failed."""
+
+    busy: tuple[Experiment, ...]
+    failed: list[Failure]
+
+
+def in_batches(experiments: Iterable[Experiment], most: int) -> list[tuple[Experiment, ...]]:
+    """Experiments that differ in nothing but their seed, up to so many in a batch."""
+    alike: dict[Experiment, list[Experiment]] = {}
+    for experiment in experiments:
+        alike.setdefault(replace(experiment, seed=0), []).append(experiment)
+    batches = []
+    for kind, group in alike.items():
+        size = 1 if kind.method.spatial else most
+        batches += [tuple(group[at : at + size]) for at in range(0, len(group), size)]
+    return batches
+
+
+def _run_batches(batches: Sequence[Batch], jobs: int, bar: tqdm) -> list[Failure]:
+    """Runs first what no other process is at, then waits for the rest."""
+    failed = []
+    for wait in (False, True):
+        work = partial(_work, wait=wait)
+        if jobs == 1:
+            with one_thread():
+                outcomes = [work(batch, bar.update) for batch in batches]
+        else:
+            outcomes = in_processes(work, batches, jobs, bar)
+        failed += [failure for outcome in outcomes for failure in outcome.failed]
+        batches = [batch._replace(experiments=outcome.busy)
+                   for batch, outcome in zip(batches, outcomes, strict=True) if outcome.busy]
+    return failed
+
+
+def _work(batch: Batch, on_round: Callable[[], Any], wait: bool) -> Outcome:
+    store = Store(batch.folder)
+    with ExitStack() as claims:  # in an order that all processes keep to, so that no two wait for each other
+        mine = {experiment for experiment in sorted(batch.experiments, key=lambda item: item.key)
+                if claims.enter_context(store.claim(experiment, wait))}
+        own = [item for item in batch.experiments if item in mine]
+        try:
+            refuse_other_images(own, batch.place, store)
+            failed = _run_or_part(own, batch.place, store, lambda _: on_round())
+        except UserError as error:
+            failed = [(item, error) for item in own]
+    return Outcome(tuple(item for item in batch.experiments if item not in mine), failed)
+
+
+def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
+    """Runs what is missing of a batch; where it fails, every run alone, so that not all fail with the one that does."""
+    missing = [experiment for experiment in experiments if store.get(experiment) is None]
+    if not missing:
+        return []
+    try:
+        _run(missing, place, store, False, on_round)
+        return []
+    except Exception as error:
+        if len(missing) == 1:
+            if isinstance(error, PfedmoapError):
+                return [(missing[0], type(error)(str(error)))]  # the error itself holds everything that the run held
+            if isinstance(error, torch.OutOfMemoryError):
+                return [(missing[0], PfedmoapError(f"the device has too little memory ({error}): use fewer --jobs, or "
+                                                   f"--precision bf16"))]
+            raise
+        labels = ", ".join(experiment.label for experiment in missing)
+        _log.warning("%s do not run as one batch, now each by itself: %s", labels, str(error))
+    # After the except block, as the error holds the batch's tables, for which there may have been too little memory.
+    failed, unknown = [], None
+    for item in missing:
+        try:
+            failed += _run_or_part([item], place, store, on_round)
+        except Exception as error:
+            unknown = unknown or error
+    if unknown:
+        raise unknown
+    return failed

@@ -1,0 +1,114 @@
+"""Records on disk: one JSON file per finished run, named by what it ran, and a checkpoint per unfinished one.
+
+Everything is written under a temporary name and moved into place, so that a kill leaves either the old file or the
+new one. A lock per run lets any number of processes work on one folder without doing a run twice.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from pfedmoap.errors import UserError
+from pfedmoap.experiments.experiment import Experiment
+from pfedmoap.experiments.records import Record
+from pfedmoap.system import write_atomically
+
+
+class Store:
+    """A folder of records.
+
+    Args:
+        folder: created if it does not exist.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()  # nameless, so that a kill leaves nothing behind
+        except OSError as error:
+            raise UserError(f"Records cannot be written to {self.folder} ({error.strerror}): free some space, make it "
+                            f"writable, or choose another folder with --results DIR.") from error
+
+    def path(self, experiment: Experiment) -> Path:
+        return self.folder / f"{experiment.label}.json"
+
+    def get(self, experiment: Experiment) -> Record | None:
+        """The experiment's record, or None if it has not been run (a damaged file counts as not run)."""
+        try:
+            return json.loads(self.path(experiment).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def put(self, experiment: Experiment, record: Record) -> None:
+        """Stores a finished run and drops its checkpoint."""
+        write_atomically(self.path(experiment), json.dumps(record, indent=1).encode())
+        self._checkpoint_path(experiment).unlink(missing_ok=True)
+
+    def drop(self, experiment: Experiment) -> None:
+        """Forgets a run, finished or not."""
+        self.path(experiment).unlink(missing_ok=True)
+        self._checkpoint_path(experiment).unlink(missing_ok=True)
+
+    def records(self) -> list[Record]:
+        """All finished runs in the folder, by file name."""
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
+
+    @contextmanager
+    def claim(self, experiment: Experiment, wait: bool = False) -> Iterator[bool]:
+        """Holds the run for this process; yields False if another process has it (a killed process has nothing).
+
+        What a killed process has left of it is removed: what it had begun to write, a checkpoint beside the record.
+        """
+        lock = FileLock(self.folder / f"{experiment.label}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        try:
+            for unfinished in self.folder.glob(f".{experiment.label}.*.part"):
+                unfinished.unlink(missing_ok=True)
+            if self.get(experiment) is not None:
+                self._checkpoint_path(experiment).unlink(missing_ok=True)
+            yield True
+        finally:
+            lock.release()
+
+    def tidy(self, experiment: Experiment) -> None:
+        """Removes what a kill has left of a finished run, unless another process is at it."""
+        if self._checkpoint_path(experiment).exists():
+            with self.claim(experiment):
+                pass
+
+    def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
+        # Copies, since the pool's entries are its clients' own prompts, and a file may not hold a tensor twice.
+        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        content = save(own, {"state": json.dumps(state)})
+        write_atomically(self._checkpoint_path(experiment), content)
+
+    def load_checkpoint(self, experiment: Experiment) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `save_checkpoint` stored, or None."""
+        path = self._checkpoint_path(experiment)
+        try:
+            with safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(f"The checkpoint {path} cannot be read ({error}): delete it to start again.") from error
+
+    def _checkpoint_path(self, experiment: Experiment) -> Path:
+        return self.folder / f"{experiment.label}.checkpoint.safetensors"

@@ -1,0 +1,17 @@
+"""From records to what people read: numbers, tables, captions, figures, and the page of a profile.
+
+Nothing here runs anything.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["figures", "page"],
+    submod_attrs={
+        "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
+        "layout": ["Block", "Table"],
+        "numbers": ["cells", "clients", "records", "rounds", "summary", "traffic"],
+        "tables": ["costs", "fingerprint", "table", "write_frame", "write_table"],
+    },
+)

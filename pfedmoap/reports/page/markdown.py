@@ -1,0 +1,70 @@
+"""The report as Markdown: what a visitor of the results folder sees first on a code host."""
+
+import os
+from pathlib import Path
+
+from tabulate import tabulate
+
+from pfedmoap.reports.page.collected import MISSING, Entry, collect, others
+from pfedmoap.reports.page.together import WHAT_IT_IS, duration, totals
+
+
+def overview(profile: str, results: Path, figures: Path) -> str:
+    """What was run, then of every table what was run here, with links to the files in the two folders."""
+    entries = collect(profile, results, figures)
+    runs, seconds = totals(entries)
+    lines = [[_link(entry) if entry.facts else entry.title, entry.subject, *_numbers(entry), _state(entry)]
+             for entry in entries]
+    lines.append(["together", "runs that several share count once", runs, duration(seconds), "", ""])
+    headings = ["", "what varies", "runs", "time", "seeds", "state"]
+    parts = [
+        f"# Results of the profile {profile}",
+        WHAT_IT_IS[profile],
+        f"Written by `pfedmoap report --profile {profile}`. The page that it builds besides, `report.html`, has the "
+        f"published numbers, the controls, the figures and the provenance too.",
+        tabulate(lines, headings, tablefmt="pipe", disable_numparse=True)]
+    for entry in entries:
+        parts += _section(entry, results, figures)
+    return "\n\n".join(parts + _others(results, figures)) + "\n"
+
+
+def _section(entry: Entry, results: Path, figures: Path) -> list[str]:
+    parts = [f"## {entry.title}: {entry.subject}"]
+    if entry.why:
+        parts.append(f"**{entry.state.capitalize()}**: {entry.why}. Run `{entry.command}`")
+    if entry.state == MISSING:
+        return parts
+    block = entry.facts["table"]["blocks"][0]
+    cells = [[title, *(f"**{cell}**" if bold else cell for cell, bold in zip(texts, bolds, strict=True))]
+             for title, texts, bolds in zip(block["rows"], block["cells"], block["bold"], strict=True)]
+    links = [f"[everything]({entry.name}.md)", f"[CSV]({entry.name}.csv)", f"[LaTeX]({entry.name}.tex)"]
+    links += [f"[{path.name}]({_relative(path, results)})" for path in entry.figures.values()]
+    table = tabulate(cells, ["", *block["columns"]], tablefmt="pipe", disable_numparse=True)
+    return [*parts, f"*{block['heading']}*", table, " ".join(entry.facts["reading"]), " · ".join(links)]
+
+
+def _others(results: Path, figures: Path) -> list[str]:
+    """Links to what the other notebooks wrote."""
+    tables, pictures = others(results, figures)
+    links = [f"- [{path.name}]({_relative(path, results)})" for path in (*tables, *pictures)]
+    return ["## From the other notebooks", "\n".join(links)] if links else []
+
+
+def _numbers(entry: Entry) -> tuple[str, str, str]:
+    if not entry.facts:
+        return "", "", ""
+    return str(entry.facts["runs"]), duration(entry.seconds), ", ".join(map(str, entry.facts["seeds"]))
+
+
+def _state(entry: Entry) -> str:
+    return f"{entry.state}: `{entry.command}`" if entry.why else entry.state
+
+
+def _link(entry: Entry) -> str:
+    """To the entry's section, by the anchor that code hosts give its heading."""
+    heading = f"{entry.title}: {entry.subject}".lower().replace(" ", "-")
+    return f"[{entry.title}](#{''.join(letter for letter in heading if letter.isalnum() or letter in '-_')})"
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,0 +1,23 @@
+"""Where things lie: the project's folder, its results and figures, and the cache."""
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
+NOTEBOOKS = ROOT / "notebooks"
+PUBLISHED = ROOT / "results" / "paper"
+PROFILES = ("smoke", "quick", "paper")  # each with its own folder of results and of figures
+
+
+def cache_dir() -> Path:
+    """The folder of cached image features: $PFEDMOAP_CACHE, or .cache in the project."""
+    return Path(os.environ.get("PFEDMOAP_CACHE") or ROOT / ".cache")
+
+
+def results_dir(profile: str) -> Path:
+    return ROOT / "results" / profile
+
+
+def figures_dir(profile: str) -> Path:
+    return ROOT / "figures" / profile
