@@ -14,7 +14,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
+.PHONY: help install reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,11 @@ reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick
 	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k attention"
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup $(ARGS)
+
+check: $(INSTALLED) ## lint everything, and check the types of the root and methods; seconds
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks
@@ -55,7 +59,7 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 	$(BIN)/python -m pytest tests/test_distributed.py $(ARGS)
 
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
-	$(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
+	PFEDMOAP_KILLS=3 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
 
 BENCHMARKS := training_step roofline memory scaling whole_run scale precision seeds projection feature_cache plot
 

@@ -194,8 +194,8 @@ def local_update(
     images, views, present = batches.images.to(device), batches.views.to(device), batches.present.to(device)
     rates = batches.rates.to(device)
     tensors = {name: tensor.clone() for name, tensor in start.items()}
-    fresh = momentum is None
-    momentum = {name: (torch.zeros_like(start[name]) if fresh else momentum[name].clone()) for name in start}
+    buffers = {name: torch.zeros_like(tensor) if momentum is None else momentum[name].clone()
+               for name, tensor in start.items()}
     losses = torch.zeros(len(batches.steps), device=device)  # (clients,)
     number = torch.zeros(1, dtype=torch.int64, device=device)  # of the step, known to a GPU that repeats it by itself
 
@@ -215,14 +215,14 @@ def local_update(
             gradients = clip_gradients(gradients, set(method.upload(model)), recipe.clip)
         for name, gradient in gradients.items():
             rate = rates[:active].index_select(1, number).squeeze(1) * method.learning_rate(name, recipe.lr)
-            _sgd_step(tensors[name][:active], momentum[name][:active], gradient, rate, recipe, training)
+            _sgd_step(tensors[name][:active], buffers[name][:active], gradient, rate, recipe, training)
         number.add_(1)
 
-    state = [*tensors.values(), *momentum.values(), losses, number]
+    state = [*tensors.values(), *buffers.values(), losses, number]
     capture = None if method.waits else graphs.capture_for(device)
     for active, times, some_are_done in _stretches(batches.steps, least=1 if capture is None else graphs.PAYS):
         graphs.repeat(partial(step, active, some_are_done), times, state, capture)
-    return Trained(tensors, momentum, losses / steps)
+    return Trained(tensors, buffers, losses / steps)
 
 
 def _stretches(steps: Sequence[int], least: int) -> Iterator[tuple[int, int, bool]]:
@@ -250,10 +250,12 @@ def _sgd_step(
     per_client = (-1, *[1] * (tensor.dim() - 1))
     # In fp16 one rounding, as on a GPU: on a CPU torch would round the weight decay itself.
     gradient = gradient.float().add(tensor.float(), alpha=recipe.weight_decay).to(tensor.dtype)
-    before = None if training is None else buffer.clone()
-    buffer.mul_(recipe.momentum).add_(gradient)  # a zero buffer makes the first step torch's
-    step = rate.view(per_client) * buffer
-    if training is not None:
-        buffer.copy_(torch.where(training.view(per_client), buffer, before))
-        step = torch.where(training.view(per_client), step, 0)
-    tensor.sub_(step)
+    moved = buffer * recipe.momentum + gradient  # a zero buffer makes the first step torch's
+    step = rate.view(per_client) * moved
+    if training is None:
+        buffer.copy_(moved)
+        tensor.sub_(step)
+    else:
+        trains = training.view(per_client)
+        buffer.copy_(moved.where(trains, buffer))
+        tensor.sub_(step.where(trains, 0))

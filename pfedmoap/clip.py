@@ -78,10 +78,6 @@ class Clip:
         return self.model.token_embedding.weight.shape[1]
 
     @property
-    def context_length(self) -> int:
-        return self.model.context_length
-
-    @property
     def image_size(self) -> int:
         size = self.model.visual.image_size
         return size if isinstance(size, int) else size[0]

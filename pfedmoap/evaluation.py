@@ -11,7 +11,7 @@ from pfedmoap.method import Context, Method, OwnImages
 from pfedmoap.server import Server, Tensors
 
 TEST_BATCH = 128
-TEST_COHORT = 16
+TEST_COHORT, GPU_TEST_COHORT = 2, 16  # on a CPU the attention of more clients would not fit in a core's cache
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def evaluate_clients(
     """Tests the clients that have downloaded something, in ascending order: `evaluate`'s side of the clients."""
     clients = sorted(downloads)
     models = {client: method.tested(downloads[client], personal[client], client, context) for client in clients}
-    correct, diagnostics = torch.zeros(data.clients), {}
-    for cohort in chunks(alike(clients, models), TEST_COHORT):
+    correct, diagnostics = torch.zeros(data.clients), dict[str, list[float]]()
+    size = TEST_COHORT if data.test_labels.device.type == "cpu" else GPU_TEST_COHORT
+    for cohort in chunks(alike(clients, models), size):
         model = stack([models[client] for client in cohort], data.test_labels.device)
         model = {name: tensor.float() for name, tensor in model.items()}  # where it is stored in fp16
         own = [_own_images(data, client) for client in cohort] if method.remembers_images else None

@@ -14,7 +14,7 @@ from pfedmoap.evaluation import alike, chunks, evaluate, stack
 from pfedmoap.method import Context, Method
 from pfedmoap.privacy import Privacy, add_noise, sensitivity
 from pfedmoap.randomness import generator
-from pfedmoap.server import Pool, Server, Tensors
+from pfedmoap.server import Pool, Server, Tensors, size_of
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,7 @@ class Federation:
         if self.method.everyone:
             return list(range(everyone))
         count = max(1, int(self.plan.participation * everyone + 1e-9))  # 0.29 * 100 is 28.999...
-        chosen = generator(self.context.seed, "sample", number).choice(everyone, count, replace=False)
-        return sorted(chosen.tolist())
+        return sorted(generator(self.context.seed, "sample", number).choice(everyone, count, replace=False).tolist())
 
     def downloads(self, clients: Iterable[int]) -> Mapping[int, Tensors]:
         """What the server sends to each of the clients, as it is now."""
@@ -175,7 +174,7 @@ class Federation:
         """Tests all clients and ends the round, which took so many seconds to train."""
         started = time.perf_counter()
         tests = evaluate(self.method, self.server, self.personal, self.data, self.context)
-        result.accuracies, result.diagnostics = tests.accuracies, tests.diagnostics
+        result.accuracies, result.diagnostics = list(tests.accuracies), tests.diagnostics
         result.seconds = {"train": seconds, "evaluate": time.perf_counter() - started}
         self.history.append(result)
 
@@ -184,11 +183,9 @@ class Federation:
     def cohorts(
         self, downloads: Mapping[int, Tensors], number: int, recipe: Recipe | None = None
     ) -> Iterator[Cohort]:
-        """The clients, ready for their local update, cohort by cohort: those that train alike, longest first, and as
-        many at once as the memory allows. Each cohort is made when it is asked for.
+        """The clients, ready for their local update by the recipe (None: the plan's), cohort by cohort.
 
-        Args:
-            recipe: None: the plan's.
+        Clients of a cohort train alike, longest first, as many as the memory allows. Each is made when it is asked for.
         """
         recipe = recipe or self.plan.recipe
         starts = {client: self.start(client, download) for client, download in downloads.items()}
@@ -216,7 +213,7 @@ class Federation:
         for client, own, loss in self._finish(cohort, trained, number):
             upload, sigma = self.method.upload(own), None
             if self.plan.privacy:
-                sigma = self.sigma(len(self.data.train_rows[client]))
+                sigma = self.sigma(client)
                 upload = add_noise(upload, sigma, self.context.seed, number, client)
                 own |= upload if self.plan.privacy.tested == "uploaded" else {}
             self.personal[client] = self.method.keep(own)
@@ -226,7 +223,7 @@ class Federation:
 
     def fine_tunes(self, number: int) -> bool:
         """Whether every client trains once more, for itself, after round `number`: after the last, by some methods."""
-        return self.method.final_epochs > 0 and number == self.plan.rounds
+        return self.method.fine_tuning_epochs > 0 and number == self.plan.rounds
 
     def final_downloads(self, result: Round) -> Mapping[int, Tensors]:
         """What every client fine-tunes; it counts among what was sent in the last round."""
@@ -242,7 +239,7 @@ class Federation:
 
     @property
     def final_recipe(self) -> Recipe:
-        return replace(self.plan.recipe, epochs=self.method.final_epochs)
+        return replace(self.plan.recipe, epochs=self.method.fine_tuning_epochs)
 
     def keep_final(self, cohort: Cohort, trained: Trained, number: int) -> list[None]:
         """What the clients of a cohort keep after the fine-tuning; nothing is sent."""
@@ -250,11 +247,14 @@ class Federation:
             self.personal[client] = self.method.keep_final(own)
         return []
 
-    def sigma(self, images: int) -> float:
-        """Standard deviation of the noise that privacy needs on the upload of a client with so many training images."""
-        recipe, privacy = self.plan.recipe, self.plan.privacy
-        reach = sensitivity(count_steps(images, recipe), recipe.lr, privacy.clip, recipe.momentum)
-        return privacy.sigma(reach, uploads=self.plan.rounds)
+    def sigma(self, client: int) -> float:
+        """Standard deviation of the noise that privacy puts on a client's upload; 0 without privacy."""
+        if self.plan.privacy is None:
+            return 0.0
+        recipe = self.plan.recipe
+        steps = count_steps(len(self.data.train_rows[client]), recipe)
+        reach = sensitivity(steps, recipe.lr, self.plan.privacy.clip, recipe.momentum)
+        return self.plan.privacy.sigma(reach, uploads=self.plan.rounds)
 
     @property
     def cohort_size(self) -> int:
@@ -312,11 +312,6 @@ class Federation:
         self.server.round = len(state["history"]) + 1
         self.epochs = list(state["epochs"])
         self.history = [Round.from_json(entry) for entry in state["history"]]
-
-
-def size_of(tensors: Tensors) -> int:
-    """Bytes that the tensors take on the wire."""
-    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _row(tensors: Tensors, row: int) -> Tensors:

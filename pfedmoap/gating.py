@@ -43,6 +43,19 @@ def gate_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name.startswith("gate.")}
 
 
+def attention(
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
+) -> Tensor:
+    """The attention weights for the same arguments as `attend`: (clients, h, B, J, C).
+
+    Classes come last so that the softmax over experts runs over contiguous rows.
+    """
+    q = _split(_linear(gate, "query", queries), heads)  # (clients, h, B, g/h)
+    k = _project(gate, "key", experts, heads)  # (clients, h, g/h, J*C)
+    scores = (scale * q @ k).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
+    return scores.masked_fill(~present[:, None, None, :, None], float("-inf")).softmax(-2)
+
+
 def attend(
     gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -59,7 +72,7 @@ def attend(
     Returns:
         The enhanced text features T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, J).
     """
-    weights = _attention(gate, queries, experts, present, heads, scale)  # (clients, h, B, J, C)
+    weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
     values = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
     mixed = torch.einsum("nhbjc,njchw->nbchw", weights, values).flatten(-2)  # (clients, B, C, g)
     return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)
@@ -73,9 +86,9 @@ def dot_product(
     W_o is applied to the image instead of to every class's mixture: <q, W_o m + b_o> = <W_o^T q, m> + <q, b_o>, and m
     is linear in the values, so that one number per expert, <W_o^T q, v>, is all that has to be mixed.
     """
-    weights = _attention(gate, queries, experts, present, heads, scale)  # (clients, h, B, J, C)
+    weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
     back = queries @ gate["gate.output.weight"]  # (clients, B, g)
-    matches = _split(back, heads) @ _split(_linear(gate, "value", experts).flatten(1, 2), heads).mT  # (.., h, B, J*C)
+    matches = _split(back, heads) @ _project(gate, "value", experts, heads)  # (clients, h, B, J*C)
     mixed = (weights * matches.unflatten(-1, experts.shape[1:3])).sum((1, 3))  # (clients, B, C)
     return mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
 
@@ -106,17 +119,15 @@ def linear_match(gate: dict[str, Tensor], images: Tensor, experts: Tensor, prese
     return torch.einsum("nbj,nbd,njcd->nbc", scores.softmax(-1), images, experts)
 
 
-def _attention(gate, queries, experts, present, heads: int, scale: float) -> Tensor:
-    """Attention weights, classes last so that the softmax over experts runs over contiguous rows: (n, h, B, J, C)."""
-    q = _split(_linear(gate, "query", queries), heads)  # (clients, h, B, g/h)
-    k = _split(_linear(gate, "key", experts).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
-    scores = (scale * q @ k.mT).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
-    return scores.masked_fill(~present[:, None, None, :, None], float("-inf")).softmax(-2)
-
-
 def _split(x: Tensor, heads: int) -> Tensor:
     """(clients, rows, g) -> (clients, h, rows, g/h)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _project(gate: dict[str, Tensor], name: str, experts: Tensor, heads: int) -> Tensor:
+    """`_linear` of all experts, as products with every head's queries need it: (clients, h, g/h, J*C)."""
+    weight, bias = gate[f"gate.{name}.weight"], gate[f"gate.{name}.bias"]  # (clients, g, g), (clients, g)
+    return torch.baddbmm(bias[..., None], weight, experts.flatten(1, 2).mT).unflatten(1, (heads, -1))
 
 
 def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:

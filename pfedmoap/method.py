@@ -82,10 +82,14 @@ class Method:
     remembers_images: ClassVar[bool] = False  # its test looks at the client's own training images
     spatial: ClassVar[bool] = False  # sees every image position, (..., M, d), in place of the global feature (..., d)
     waits: ClassVar[bool] = False  # its loss looks at numbers of its own, for which a GPU's host has to wait
-    final_epochs: ClassVar[int] = 0  # epochs in which every client fine-tunes after the last round
 
     def check(self, features: int, tokens: int) -> None:
         """Refuses settings that do not fit the CLIP's feature width d or the m context tokens, before any work."""
+
+    @property
+    def fine_tuning_epochs(self) -> int:
+        """Local epochs in which every client fine-tunes after the last round. By default none."""
+        return 0
 
     # --- on the server
 

@@ -77,8 +77,8 @@ def clip_gradients(gradients: Tensors, sent: set[str], bound: float) -> Tensors:
     """
     if not sent:  # as with CoOp: what never leaves the client needs no protection
         return gradients
-    squares = sum(gradients[name].flatten(1).square().sum(1) for name in sent)  # (clients,)
-    scale = (bound / squares.sqrt().clamp_min(1e-12)).clamp_max(1.0)
+    squares = [gradients[name].flatten(1).square().sum(1) for name in sorted(sent)]  # each (clients,)
+    scale = (bound / torch.stack(squares).sum(0).sqrt().clamp_min(1e-12)).clamp_max(1.0)
     return {name: gradient * scale.view(-1, *[1] * (gradient.dim() - 1)) if name in sent else gradient
             for name, gradient in gradients.items()}
 

@@ -139,7 +139,7 @@ class PromptEncoder:
         return 2 * len(self._blocks) * rows * self._suffix.shape[1] * self._suffix.element_size()
 
     def check_length(self, context_tokens: int) -> None:
-        room = self.clip.context_length - 1 - context_tokens
+        room = self.clip.model.context_length - 1 - context_tokens
         if self._layout.longest > room:
             name = max(self.class_names, key=lambda name: len(_suffix_tokens(self.clip, name)))
             raise UserError(f"The class name {name!r} needs {self._layout.longest} tokens with '.' and EOT, but "

@@ -103,6 +103,11 @@ class Server:
         self.clients, self.seed, self.round = clients, seed, 1
 
 
+def size_of(tensors: Tensors) -> int:
+    """Bytes that the tensors take on the wire."""
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
 def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) -> Tensor:
     """FedAvg (equation 6): sum over clients of n_i / n times the upload, whatever the order of arrival.
 

@@ -29,7 +29,8 @@ def plain_text_features(clip: Clip, prompt: torch.Tensor) -> torch.Tensor:
     """t_c(p) for every class, (C, d), from the text tower's own weights, one full row of tokens per class."""
     weights = {name: tensor.double() for name, tensor in clip.model.state_dict().items()}
     heads = open_clip.get_model_config(clip.name)["text_cfg"]["heads"] if clip.name == "embedded_clip" else 4
-    rows = clip.tokenizer([" ".join(["x"] * len(prompt)) + f" {name}." for name in NAMES])[:, : clip.context_length]
+    length = clip.model.context_length
+    rows = clip.tokenizer([" ".join(["x"] * len(prompt)) + f" {name}." for name in NAMES])[:, :length]
     features = []
     for row in rows:
         x = weights["token_embedding.weight"][row]  # (77, e)

@@ -82,7 +82,7 @@ def test_openai_files_get_quick_gelu_whatever_the_name_says(tiny_models, tmp_pat
 def test_the_real_architectures_load_in_openais_format(tmp_path):
     path = save(openai_state("RN50"), tmp_path / "RN50.pt", "state dict")
     clip = clips.load_clip("RN50", path)
-    assert (clip.embed_dim, clip.token_width, clip.context_length, clip.image_size) == (1024, 512, 77, 224)
+    assert (clip.embed_dim, clip.token_width, clip.model.context_length, clip.image_size) == (1024, 512, 77, 224)
     assert clip.quick_gelu and clip.weights == "RN50.pt"
     spatial = clip.encode_spatial(torch.randn(1, 3, 224, 224))
     assert spatial.shape == (1, 49, 1024)

@@ -15,7 +15,8 @@ from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
 def encode_in_full(clip: Clip, names, prompt: torch.Tensor) -> torch.Tensor:
     """open_clip's `encode_text` over the whole context, with the context tokens' embeddings replaced by the prompt."""
     m = len(prompt)
-    tokens = clip.tokenizer([" ".join(["x"] * m) + f" {name}." for name in names], context_length=clip.context_length)
+    sentences = [" ".join(["x"] * m) + f" {name}." for name in names]
+    tokens = clip.tokenizer(sentences, context_length=clip.model.context_length)
     context = prompt.expand(len(names), -1, -1)
     hook = clip.model.token_embedding.register_forward_hook(
         lambda module, inputs, output: torch.cat([output[:, :1], context, output[:, 1 + m :]], 1))

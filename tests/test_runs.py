@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
-import os
-import signal
-import time
 
 import numpy as np
 import open_clip
@@ -103,35 +99,6 @@ def test_a_failing_run_is_reported_after_the_others_are_done(place, tmp_path, jo
     with pytest.raises(PfedmoapError, match=r"1 of 3 runs failed, the others are done: .*became (nan|inf)"):
         run_all(grid, place, store=store, jobs=jobs, progress=False)
     assert [store.get(one) is not None for one in grid] == [False, True, True]
-
-
-def work_through(folder, place, grid):
-    os.setsid()  # a kill of this process's group reaches its workers as well
-    run_all(grid, place, store=Store(folder), jobs=2, progress=False)
-
-
-def test_a_killed_grid_goes_on_and_two_at_once_do_nothing_twice(place, tmp_path):
-    grid = [small(method, seed=seed) for seed in (1, 2, 3) for method in (PromptFL(), PFedMoAP())]
-    expected = [results(run(one, place, progress=False)) for one in grid]
-    processes = multiprocessing.get_context("forkserver")
-    first = processes.Process(target=work_through, args=(str(tmp_path), place, grid))
-    first.start()
-    while len(list(tmp_path.glob("*.json"))) < 2 and first.is_alive():
-        time.sleep(0.01)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.join()
-    store = Store(tmp_path)
-    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    both = [processes.Process(target=work_through, args=(str(tmp_path), place, grid)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
-    assert [results(store.get(one)) for one in grid] == expected
-    assert all(path.stat().st_mtime_ns == written for path, written in done.items())
-    leftovers = [path.name for path in tmp_path.iterdir() if path.suffix not in (".json", ".lock", ".part")]
-    assert leftovers == []
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiments import Experiment, Prepared, Record, Store, runs
-from pfedmoap.federation import Round, Update, size_of
+from pfedmoap.experiments import Experiment, Prepared, Record, Store, record_of, resume
+from pfedmoap.federation import Round, Update
 from pfedmoap.flower.ingest import NORM_LIMIT, Incoming, Ingest
 from pfedmoap.flower.wire import Refused
-from pfedmoap.server import Tensors
+from pfedmoap.server import Tensors, size_of
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Coordinator:
         self.events: list[dict[str, Any]] = []
         if checkpoint := store.load_checkpoint(self.experiment):
             tensors, state = checkpoint
-            runs.resume(prepared, tensors, state)
+            resume(prepared, tensors, state)
             self.ingest.norms = {int(client): norms for client, norms in state["norms"].items()}
             self.events = state["events"]
             log.info("going on after round %d of %d", len(self.federation.history), self.experiment.rounds)
@@ -65,7 +65,7 @@ class Coordinator:
     def take_upload(self, incoming: Incoming) -> bool:
         """Judges an upload; whether it was let in. One that was not is logged, and the round goes on."""
         try:
-            update = self.ingest.upload(incoming, self._templates, self._noise(incoming.sender))
+            update = self.ingest.upload(incoming, self._templates, self.federation.sigma(incoming.sender))
         except Refused as error:
             self.report(incoming.sender, f"upload refused: {error}")
             return False
@@ -85,10 +85,10 @@ class Coordinator:
             self.federation.average(uploads)
         self.federation.server.round = self.number + 1
         everyone = range(self.experiment.clients)
-        downloads = self.federation.downloads(everyone)
         if self.federation.fine_tunes(self.number):
-            for client, download in downloads.items():
-                self._round.bytes_down[client] = self._round.bytes_down.get(client, 0) + size_of(download)
+            downloads = self.federation.final_downloads(self._round)
+        else:
+            downloads = self.federation.downloads(everyone)
         self._round.seconds["train"] = time.perf_counter() - self._round_started
         self._tests: dict[int, tuple[float, dict[str, float]]] = {}
         self.ingest.open(self.number, "test", everyone)
@@ -137,9 +137,9 @@ class Coordinator:
         self.events.append({"round": self.number, "client": client, "what": what})
 
     def record(self) -> Record:
-        """The record, as `runs.run` makes it, and what went wrong."""
+        """The record, as `experiments.run` makes it, and what went wrong."""
         total = sum(sum(entry.seconds.values()) for entry in self.federation.history)
-        record = runs.record_of(self.prepared, {"prepare": 0.0, "total": total})
+        record = record_of(self.prepared, {"prepare": 0.0, "total": total})
         return json.loads(json.dumps(record | {"transport": "flower", "events": self.events}))
 
     def _report_missing(self, clients: set[int]) -> None:
@@ -155,11 +155,6 @@ class Coordinator:
         if not start:
             raise UserError(f"{self.experiment.method.title} trains nothing: there is nothing to federate.")
         return federation.method.upload(start)
-
-    def _noise(self, client: int) -> float:
-        if self.experiment.privacy is None:
-            return 0.0
-        return self.federation.sigma(len(self.federation.data.train_rows[client]))
 
 
 def check_federable(experiment: Experiment) -> None:

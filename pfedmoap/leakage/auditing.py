@@ -141,7 +141,7 @@ def _membership(
         federation.method, federation.plan.recipe, replace(context, seed=seed), last.downloads[client],
         [np.flatnonzero(half) for half in halves], views[:, asked.images], labels, number=last.number,
         past_epochs=last.past_epochs[client], seed=seed, ids=[client * shadows + shadow for shadow in range(shadows)],
-        sigma=federation.sigma(len(federation.data.train_rows[client])) if privacy else None,
+        sigma=federation.sigma(client) if privacy else None,
         cohort=max(1, federation.plan.cohort_bytes // context.text.encoder.bytes_per_prompt()))
     before, after, inner = (attacks.confidence(prompts, features, labels, context)
                             for prompts in (starts, uploads, trained))  # (T, n), (T, n), (S, n)

@@ -25,7 +25,7 @@ class ZeroShotPrior(ZeroShot):
         self, model: Tensors, downloads: Sequence[Tensors], context: Context, own: Sequence[OwnImages] | None = None
     ) -> Tensors:
         classes = len(context.handwritten)
-        counts = torch.stack([F.one_hot(images.labels, classes).sum(0) for images in own]).float()  # (clients, C)
+        counts = torch.stack([F.one_hot(images.labels, classes).sum(0) for images in own or ()]).float()  # (clients, C)
         return {"bias": self.bias(counts)[:, None]}  # (clients, 1, C)
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:

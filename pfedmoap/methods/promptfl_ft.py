@@ -24,5 +24,9 @@ class PromptFLFT(Method):
         if self.final_epochs < 1:
             raise UserError(f"promptfl_ft's final_epochs must be a whole number >= 1, not {self.final_epochs!r}.")
 
+    @property
+    def fine_tuning_epochs(self) -> int:
+        return self.final_epochs
+
     def tested(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         return {"prompt": personal.get("prompt", download["prompt"])}

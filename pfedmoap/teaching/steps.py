@@ -96,7 +96,7 @@ def compare_encoders(clip: Clip, class_names: Sequence[str], prompt: Tensor) -> 
 def _full_tokens(clip: Clip, class_names: Sequence[str], context_tokens: int) -> Tensor:
     """(C, context_length), padded with zeros behind EOT."""
     return clip.tokenizer([_placeholders(context_tokens, name) for name in class_names],
-                          context_length=clip.context_length)
+                          context_length=clip.model.context_length)
 
 
 def _placeholders(context_tokens: int, name: str) -> str:

@@ -19,6 +19,12 @@ CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '
         "start_new_session=True); print('ready', flush=True); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """The grandchild of these tests ends at no polite word: waiting for it as long as in life would test nothing."""
+    monkeypatch.setattr("pfedmoap.flower.links.GRACE", 0.5)
+
+
 def family_of(links):
     links.start("one", [sys.executable, "-c", CHILD])
     until = time.monotonic() + 30

@@ -1,8 +1,10 @@
 """Whatever is killed, wherever: nothing that was finished is lost, nothing half-written is believed, and what goes on
-comes to the same result, bit for bit. Kills are counted: at least fifty at random moments, and one before every write.
+comes to the same result, bit for bit. Kills are counted: at random moments, and one before every write. `make test` has
+a few of the former, `make kill-check` at least fifty (PFEDMOAP_KILLS times as many).
 """
 
 import json
+import os
 import random
 from collections import Counter
 from itertools import count
@@ -16,7 +18,8 @@ from victims import GRID, IMAGES, RUNS, VIEWS
 from pfedmoap.data.features import BATCH
 from pfedmoap.experiments import Place, Store, run
 
-AT_LEAST = {"run": 18, "grid": 8, "processes": 6, "features": 18}  # kills at random moments
+MORE = int(os.environ.get("PFEDMOAP_KILLS", 1))
+AT_LEAST = {"run": 6 * MORE, "grid": 3 * MORE, "processes": 2 * MORE, "features": 6 * MORE}  # kills at random moments
 
 
 @pytest.fixture(scope="module")

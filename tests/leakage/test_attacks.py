@@ -111,7 +111,7 @@ def test_a_shadow_with_the_clients_own_images_and_id_is_the_client(context, meth
         shadow = train_shadows(
             method, recipe, context, downloads[client], [run.data.train_rows[client]], run.data.train_features,
             run.data.train_labels, number=2, past_epochs=past[client], seed=context.seed, ids=[client],
-            sigma=run.sigma(len(run.data.train_rows[client])) if privacy else None)
+            sigma=run.sigma(client) if privacy else None)
         torch.testing.assert_close(shadow[0], upload, atol=1e-5, rtol=1e-5)
         assert not torch.allclose(upload, downloads[client]["prompt"], atol=1e-4)
 

@@ -12,9 +12,12 @@ from pfedmoap.methods import METHODS
 
 CASES = [*METHODS, "linear gate", "random experts", "global expert", "experts per client", "bf16", "privacy",
          "released code", "fp16", "seeds"]  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
-    reason="this PyTorch knows no devices that are written in Python")
+pytestmark = [
+    pytest.mark.xdist_group("pretended"),  # all tests look at the outcomes of one process
+    pytest.mark.skipif(
+        not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+        reason="this PyTorch knows no devices that are written in Python"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pfedmoap.data.folders import FOLDERS
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
 
+__all__ = ["ON_DISK", "load_from_disk"]
 ON_DISK: dict[str, Callable[[Path], ImageSet]] = {
     "flowers102": few_shot.flowers102,
     "oxford_pets": few_shot.oxford_pets,
