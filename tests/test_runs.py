@@ -66,7 +66,7 @@ def test_a_run_cut_after_any_round_resumes_to_the_same_record(place, tmp_path, m
     resumed = run(one, place, store=store, progress=False, on_round=lambda result: seen.append(result.number))
     assert results(resumed) == results(whole)
     assert seen[0] > 1, "it started again"
-    assert [path.suffix for path in sorted(tmp_path.iterdir()) if path.suffix != ".lock"] == [".json"]
+    assert [path.suffix for path in sorted(tmp_path.iterdir()) if path.name != ".lock"] == [".json"]
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(place, tmp_path):

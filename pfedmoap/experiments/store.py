@@ -1,13 +1,16 @@
 """Records on disk: one JSON file per finished run, named by what it ran, and a checkpoint per unfinished one.
 
 Everything is written under a temporary name and moved into place, so that a kill leaves either the old file or the
-new one. A lock per run lets any number of processes work on one folder without doing a run twice.
+new one. A lock per run, there as long as the run is worked on, lets any number of processes work on one folder without
+doing a run twice.
 """
 
 import json
+import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from pfedmoap.errors import UserError
 from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.experiments.records import Record
 from pfedmoap.system import write_atomically
+
+POLL_SECONDS = 0.05
 
 
 class Store:
@@ -34,6 +39,7 @@ class Store:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._lock_of_locks = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()  # nameless, so that a kill leaves nothing behind
@@ -72,9 +78,9 @@ class Store:
         What a killed process has left of it is removed: what it had begun to write, a checkpoint beside the record.
         """
         lock = FileLock(self.folder / f"{experiment.label}.lock")
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
+        while not (claimed := self._acquire(lock)) and wait:
+            time.sleep(POLL_SECONDS)
+        if not claimed:
             yield False
             return
         try:
@@ -84,7 +90,19 @@ class Store:
                 self._checkpoint_path(experiment).unlink(missing_ok=True)
             yield True
         finally:
-            lock.release()
+            with self._lock_of_locks:
+                with suppress(OSError):  # a system that does not remove what is open
+                    os.unlink(lock.lock_file)
+                lock.release()
+
+    def _acquire(self, lock: FileLock) -> bool:
+        """Takes a run's lock if it is free, under the folder's own: nobody opens a lock while another removes it."""
+        with self._lock_of_locks:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return False
+        return True
 
     def tidy(self, experiment: Experiment) -> None:
         """Removes what a kill has left of a finished run, unless another process is at it."""

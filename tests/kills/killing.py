@@ -48,7 +48,7 @@ def content(folder: str) -> set[tuple[str, int, int]]:
     found = set()
     for path in Path(folder).rglob("*"):
         with suppress(FileNotFoundError):
-            if path.is_file() and path.suffix != ".lock":
+            if path.is_file() and not path.name.endswith(".lock"):
                 found.add((str(path), path.stat().st_mtime_ns, path.stat().st_size))
     return found
 

@@ -54,8 +54,8 @@ class Watch:
     def finally_(self) -> None:
         self()
         assert self.seen.keys() == {one.key for one in self.experiments}
-        left = [path.name for path in self.store.folder.iterdir() if path.suffix not in (".json", ".lock")]
-        assert set(left) <= {"done"}, "half-written files and checkpoints are cleared away"
+        left = {path.name for path in self.store.folder.iterdir() if path.suffix != ".json"}
+        assert left <= {"done", ".lock"}, "half-written files, checkpoints and the runs' locks are cleared away"
 
 
 def test_a_run(cache, expected, tmp_path):
