@@ -204,7 +204,7 @@ def local_update(
     def step(active: int, some_are_done: bool) -> None:
         leaves = {name: tensor[:active].detach().requires_grad_() for name, tensor in tensors.items()}
         model = {name: leaf.float() for name, leaf in leaves.items()}
-        rows, view = (own[:active].index_select(1, number) for own in (images, views))  # (active, 1, B), (active, 1)
+        rows, view = (of[:active].index_select(1, number) for of in (images, views))  # (active, 1, B), (active, 1)
         loss = method.loss(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
             features[view, rows[:, 0]], labels[rows[:, 0]], present[:active], context)  # (active,)
@@ -233,7 +233,7 @@ def _stretches(steps: Sequence[int], least: int) -> Iterator[tuple[int, int, boo
     """
     done = 0
     while done < steps[0]:
-        active = sum(own > done for own in steps)
+        active = sum(count > done for count in steps)
         until = max(steps[active - 1], min(done + least, steps[0]))
         yield active, until - done, steps[active - 1] < until
         done = until

@@ -72,8 +72,8 @@ def evaluate_clients(
     for cohort in chunks(alike(clients, models), size):
         model = stack([models[client] for client in cohort], data.test_labels.device)
         model = {name: tensor.float() for name, tensor in model.items()}  # where it is stored in fp16
-        own = [_own_images(data, client) for client in cohort] if method.remembers_images else None
-        fixed = method.fixed(model, [downloads[client] for client in cohort], context, own)
+        cached = [_own_images(data, client) for client in cohort] if method.remembers_images else None
+        fixed = method.fixed(model, [downloads[client] for client in cohort], context, cached)
         correct[cohort], own_diagnostics = _test(method, cohort, model, fixed, data, context)
         for name, values in own_diagnostics.items():
             diagnostics.setdefault(name, []).extend(values.tolist())
@@ -122,6 +122,6 @@ def chunks(groups: Iterable[list[int]], size: int) -> list[list[int]]:
     return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
 
 
-def stack(parts: Sequence[Tensors], device: torch.device) -> Tensors:
+def stack(clients: Sequence[Tensors], device: torch.device) -> Tensors:
     """Single clients' tensors -> a cohort's, with a leading clients axis."""
-    return {name: torch.stack([part[name] for part in parts]).to(device) for name in parts[0]}
+    return {name: torch.stack([tensors[name] for tensors in clients]).to(device) for name in clients[0]}

@@ -210,13 +210,13 @@ class Federation:
     def upload(self, cohort: Cohort, trained: Trained, number: int) -> list[Update]:
         """What each client of a trained cohort sends, with noise if need be; what it keeps stays in `personal`."""
         updates = []
-        for client, own, loss in self._finish(cohort, trained, number):
-            upload, sigma = self.method.upload(own), None
+        for client, model, loss in self._finish(cohort, trained, number):
+            upload, sigma = self.method.upload(model), None
             if self.plan.privacy:
                 sigma = self.sigma(client)
                 upload = add_noise(upload, sigma, self.context.seed, number, client)
-                own |= upload if self.plan.privacy.tested == "uploaded" else {}
-            self.personal[client] = self.method.keep(own)
+                model |= upload if self.plan.privacy.tested == "uploaded" else {}
+            self.personal[client] = self.method.keep(model)
             self.epochs[client] += self.plan.recipe.epochs
             updates.append(Update(client, upload, loss, sigma))
         return updates
@@ -243,8 +243,8 @@ class Federation:
 
     def keep_final(self, cohort: Cohort, trained: Trained, number: int) -> list[None]:
         """What the clients of a cohort keep after the fine-tuning; nothing is sent."""
-        for client, own, _ in self._finish(cohort, trained, number):
-            self.personal[client] = self.method.keep_final(own)
+        for client, model, _ in self._finish(cohort, trained, number):
+            self.personal[client] = self.method.keep_final(model)
         return []
 
     def sigma(self, client: int) -> float:
@@ -294,7 +294,7 @@ class Federation:
         tensors |= {f"pool/{client}": prompt for client, prompt in self.server.pool.entries.items()}
         for kind, owners in (("personal", self.personal), ("momentum", self.momentum)):
             tensors |= {f"{kind}/{client}/{name}": tensor
-                        for client, own in owners.items() for name, tensor in own.items()}
+                        for client, kept in owners.items() for name, tensor in kept.items()}
         return tensors, {"epochs": self.epochs, "history": [asdict(entry) for entry in self.history]}
 
     def restore(self, tensors: Tensors, state: dict[str, Any]) -> None:

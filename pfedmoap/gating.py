@@ -33,8 +33,8 @@ def initial_gate(d_gating: int, seed: int, client: int) -> dict[str, Tensor]:
     rng, bound = generator(seed, "gate", client), d_gating**-0.5
     gate = {}
     for name in PROJECTIONS:
-        for part, shape in (("weight", (d_gating, d_gating)), ("bias", (d_gating,))):
-            gate[f"gate.{name}.{part}"] = torch.from_numpy(rng.uniform(-bound, bound, shape)).float()
+        for kind, shape in (("weight", (d_gating, d_gating)), ("bias", (d_gating,))):
+            gate[f"gate.{name}.{kind}"] = torch.from_numpy(rng.uniform(-bound, bound, shape)).float()
     return gate
 
 

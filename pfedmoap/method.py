@@ -134,12 +134,12 @@ class Method:
     # --- on a cohort
 
     def fixed(
-        self, model: Tensors, downloads: Sequence[Tensors], context: Context, own: Sequence[OwnImages] | None = None
+        self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
     ) -> Tensors:
         """Tensors that the logits need and no step changes, with a leading clients axis.
 
         Args:
-            own: at test time only, and only for methods that remember images: each client's.
+            cached: at test time only, and only for methods that remember images: each client's.
         """
         return {}
 

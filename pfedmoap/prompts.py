@@ -172,12 +172,12 @@ class PromptEncoder:
         (q,) = self._split(F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width]), 1)
         kv = F.linear(normed, weight[width:], bias[width:])  # (P, n+S, 2e)
         head, tail = kv.split([prefix, kv.shape[1] - prefix], dim=1)
-        own = self._split(_Pad.apply(tail, self._layout), 2)  # two of (P, h, C*L, e/h)
-        out = self._attend(q, self._split(head, 2), own, visible[self._layout.eot_slot][:, None])  # (P, h, C, e/h)
+        suffixes = self._split(_Pad.apply(tail, self._layout), 2)  # two of (P, h, C*L, e/h)
+        out = self._attend(q, self._split(head, 2), suffixes, visible[self._layout.eot_slot][:, None])  # (P, h, C, e/h)
         return F.linear(out.transpose(1, 2).flatten(2), *block.out)
 
     def _attend(
-        self, q: Tensor, head: tuple[Tensor, ...], own: tuple[Tensor, ...], visible: Tensor
+        self, q: Tensor, head: tuple[Tensor, ...], suffixes: tuple[Tensor, ...], visible: Tensor
     ) -> Tensor:
         """Every class's queries over the shared prefix and over the class's own suffix: (P, h, C*Q, e/h), Q per class.
 
@@ -185,11 +185,11 @@ class PromptEncoder:
 
         Args:
             head: keys and values of the prefix, (P, h, n, e/h).
-            own: keys and values of the suffixes in the padded view, (P, h, C*L, e/h).
+            suffixes: keys and values of the suffixes in the padded view, (P, h, C*L, e/h).
             visible: (Q, L) or (C, Q, L), which slots a query sees.
         """
         classes, (head_k, head_v) = len(self.class_names), head
-        own_k, own_v = (part.unflatten(2, (classes, -1)) for part in own)  # (P, h, C, L, e/h)
+        own_k, own_v = (tensor.unflatten(2, (classes, -1)) for tensor in suffixes)  # (P, h, C, L, e/h)
         q = q * q.shape[-1] ** -0.5
         to_head = q @ head_k.mT  # (P, h, C*Q, n)
         to_own = q.unflatten(2, (classes, -1)) @ own_k.mT  # (P, h, C, Q, L)
@@ -240,9 +240,9 @@ class TextFeatures:
         new = {key: index for index, key in enumerate(keys) if key not in found}
         indices = list(new.values())
         with torch.no_grad():
-            for part in (indices[at : at + self.chunk] for at in range(0, len(indices), self.chunk)):
-                rows = (row.clone() for row in self.encoder(prompts[part]))  # a view would hold its whole chunk
-                found |= zip((keys[index] for index in part), rows, strict=True)
+            for chunk in (indices[at : at + self.chunk] for at in range(0, len(indices), self.chunk)):
+                rows = (row.clone() for row in self.encoder(prompts[chunk]))  # a view would hold its whole chunk
+                found |= zip((keys[index] for index in chunk), rows, strict=True)
         for key, features in found.items():
             self._held += 0 if key in self._memory else features.nbytes
             self._memory[key] = features

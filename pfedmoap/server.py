@@ -81,8 +81,8 @@ class Pool:
         if len(self._neighbours.get(client, ())) < min(count, len(self) - 1):
             place = self._expected[client]
             group = list(self._expected)[place : place + GROUP]
-            found = nearest_of_many(prompts, [self._rows[one] for one in group], count)
-            self._neighbours |= {one: clients[own].tolist() for one, own in zip(group, found, strict=True)}
+            found = nearest_of_many(prompts, [self._rows[member] for member in group], count)
+            self._neighbours |= {member: clients[rows].tolist() for member, rows in zip(group, found, strict=True)}
         return self._neighbours.get(client, [])[:count]
 
 
@@ -128,9 +128,9 @@ def weighted_average(uploads: Mapping[int, Tensor], sizes: Mapping[int, int]) ->
 # the nearest. The few that remain are compared in the plain way, so that the neighbours are the same to the last tie.
 
 
-def l2_distances(prompts: Tensor, own: Tensor) -> Tensor:
+def l2_distances(prompts: Tensor, prompt: Tensor) -> Tensor:
     """l2 distances of one prompt to n others: (n, D), (D,) -> (n,), float32, without a second (n, D)."""
-    return torch.cat([torch.linalg.vector_norm(block - own, dim=1) for block in _blocks(prompts)])
+    return torch.cat([torch.linalg.vector_norm(block - prompt, dim=1) for block in _blocks(prompts)])
 
 
 def nearest_to(prompts: Tensor, row: int, count: int) -> list[int]:
@@ -163,8 +163,8 @@ def _possible(prompts: Tensor, rows: Tensor, count: int) -> Tensor:
     number = torch.finfo(prompts.dtype)
     slack = (prompts.shape[1] + 16) * number.eps
     mean = prompts.mean(0)
-    own = prompts[rows] - mean
-    centred = [(own @ part.T, part.square().sum(1)) for part in (block - mean for block in _blocks(prompts))]
+    asked = prompts[rows] - mean
+    centred = [(asked @ block.T, block.square().sum(1)) for block in (block - mean for block in _blocks(prompts))]
     products = torch.cat([product for product, _ in centred], dim=1)  # (rows, n)
     squares = torch.cat([square for _, square in centred])  # (n,)
     estimate = squares[rows, None] + squares - 2 * products  # (rows, n)

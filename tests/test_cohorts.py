@@ -155,7 +155,7 @@ def test_a_run_that_was_restored_trains_together_with_a_fresh_one(tiny_clip, mon
 
 def test_a_fixed_tensor_without_a_row_per_client_is_refused(tiny_clip):
     class Broadcasting(PromptFL):
-        def fixed(self, model, downloads, context, own=None):
+        def fixed(self, model, downloads, context, cached=None):
             return {"bias": torch.zeros(1, 1, len(NAMES))}
 
     finished(spread(tiny_clip, Broadcasting(), rounds=1)[0])  # alone it may

@@ -131,9 +131,9 @@ def test_rounds_are_synchronous(context):
     seen = {}
 
     class Watching(PFedMoAP):
-        def fixed(self, model, downloads, context, own=None):
+        def fixed(self, model, downloads, context, cached=None):
             seen.setdefault(len(seen), [download.get("experts") for download in downloads])
-            return super().fixed(model, downloads, context, own)
+            return super().fixed(model, downloads, context, cached)
 
     run = federation(context, Watching(d_gating=16, heads=4, experts=3), cohort_bytes=1)  # one client at a time
     run.run_round()

@@ -48,8 +48,8 @@ def _run_round(federations: Sequence[Federation]) -> list[Round]:
     updates = train_together(
         federations, [run.cohorts(lent, number) for run, lent in zip(federations, downloads, strict=True)],
         [lambda cohort, trained, run=run: run.upload(cohort, trained, number) for run in federations])
-    for run, result, lent, own in zip(federations, results, downloads, updates, strict=True):
-        uploads = run.collect(result, lent, own)
+    for run, result, lent, trained in zip(federations, results, downloads, updates, strict=True):
+        uploads = run.collect(result, lent, trained)
         run.cache(uploads)
         run.average(uploads)
     if federations[0].fine_tunes(number):
@@ -63,20 +63,20 @@ def _run_round(federations: Sequence[Federation]) -> list[Round]:
     return results
 
 
-def in_one_table(parts: Sequence[FederatedData]) -> list[FederatedData]:
+def in_one_table(runs: Sequence[FederatedData]) -> list[FederatedData]:
     """The same federations on one table of all their training images, so that their clients can train as one batch.
 
     Test images stay where they are.
     """
-    features = torch.cat([part.train_features for part in parts], dim=1)  # (V, sum of n, d)
-    labels = torch.cat([part.train_labels for part in parts])  # (sum of n,)
-    plain = None if parts[0].plain_features is None else torch.cat([part.plain_features for part in parts])
+    features = torch.cat([data.train_features for data in runs], dim=1)  # (V, sum of n, d)
+    labels = torch.cat([data.train_labels for data in runs])  # (sum of n,)
+    plain = None if runs[0].plain_features is None else torch.cat([data.plain_features for data in runs])
     joined, first = [], 0
-    for part in parts:
-        rows = [first + own for own in part.train_rows]
-        joined.append(replace(part, train_features=features, train_labels=labels, train_rows=rows,
+    for data in runs:
+        rows = [first + indices for indices in data.train_rows]
+        joined.append(replace(data, train_features=features, train_labels=labels, train_rows=rows,
                               plain_features=plain))
-        first += len(part.train_labels)
+        first += len(data.train_labels)
     return joined
 
 
@@ -98,7 +98,7 @@ def train_together(
         What `finish` returned, for each federation.
     """
     done: list[list[T]] = [[] for _ in federations]
-    waiting = {run: cohort for run, own in enumerate(cohorts) if (cohort := next(own, None)) is not None}
+    waiting = {run: cohort for run, ready in enumerate(cohorts) if (cohort := next(ready, None)) is not None}
     while waiting:
         chosen = _next(waiting, federations)
         group = [waiting.pop(run) for run in chosen]
@@ -117,7 +117,7 @@ def _next(waiting: dict[int, Cohort], federations: Sequence[Federation]) -> list
         return [run]
     kinds = {run: kind(cohort) for run, cohort in waiting.items()}
     first, chosen, clients = min(kinds.values()), [], 0
-    for run in (run for run, own in kinds.items() if own == first):
+    for run in (run for run, its_kind in kinds.items() if its_kind == first):
         clients += len(waiting[run])
         if chosen and clients > federations[0].cohort_size:
             break
@@ -127,15 +127,15 @@ def _next(waiting: dict[int, Cohort], federations: Sequence[Federation]) -> list
 
 def kind(cohort: Cohort) -> tuple:
     """The same for cohorts that can train as one, and sorted: a run's cohorts come in ascending order of it."""
-    tensors = [tuple((name, tuple(tensor.shape[1:])) for name, tensor in own.items())
-               for own in (cohort.start, cohort.fixed, cohort.momentum or {})]
+    tensors = [tuple((name, tuple(tensor.shape[1:])) for name, tensor in group.items())
+               for group in (cohort.start, cohort.fixed, cohort.momentum or {})]
     return (*tensors, repr(cohort.method), repr(cohort.recipe), cohort.context.text.encoder.class_names,
             id(cohort.features), id(cohort.labels))
 
 
 def train_as_one(cohorts: Sequence[Cohort]) -> list[Trained]:
     """Trains cohorts of one kind in a single local update."""
-    steps = [own for cohort in cohorts for own in cohort.batches.steps]
+    steps = [count for cohort in cohorts for count in cohort.batches.steps]
     order = sorted(range(len(steps)), key=lambda client: -steps[client])  # clients with more steps first
     by_steps = torch.tensor(order, device=cohorts[0].labels.device)
 
@@ -156,25 +156,25 @@ def train_as_one(cohorts: Sequence[Cohort]) -> list[Trained]:
         batches=_joined_batches([cohort.batches for cohort in cohorts], order),
         context=cohorts[0].context.common).train()
     places, results = by_steps.argsort().split([len(cohort) for cohort in cohorts]), []
-    for own in places:
-        tensors, momentum = ({name: tensor[own] for name, tensor in part.items()}
-                             for part in (trained.tensors, trained.momentum))
-        results.append(Trained(tensors, momentum, trained.losses[own]))
+    for rows in places:
+        tensors, momentum = ({name: tensor[rows] for name, tensor in group.items()}
+                             for group in (trained.tensors, trained.momentum))
+        results.append(Trained(tensors, momentum, trained.losses[rows]))
     return results
 
 
-def _joined_batches(parts: Sequence[Batches], order: Sequence[int]) -> Batches:
-    """All clients of the parts in a new order, with padding as it is needed now."""
-    steps = [own for part in parts for own in part.steps]
-    width = max(part.images.shape[2] for part in parts)
+def _joined_batches(cohorts: Sequence[Batches], order: Sequence[int]) -> Batches:
+    """All clients of the cohorts in a new order, with padding as it is needed now."""
+    steps = [count for batches in cohorts for count in batches.steps]
+    width = max(batches.images.shape[2] for batches in cohorts)
     longest = max(steps)
 
     def padded(name: str, to: tuple[int, ...]) -> Tensor:
         tensors = []
-        for part in parts:
-            tensor = getattr(part, name)
-            missing = [size - own for size, own in zip(reversed(to), reversed(tensor.shape[1:]), strict=True)]
-            tensors.append(F.pad(tensor, [side for own in missing for side in (0, own)]))
+        for batches in cohorts:
+            tensor = getattr(batches, name)
+            missing = [size - length for size, length in zip(reversed(to), reversed(tensor.shape[1:]), strict=True)]
+            tensors.append(F.pad(tensor, [side for count in missing for side in (0, count)]))
         return torch.cat(tensors)[list(order)]
 
     return Batches(

@@ -113,8 +113,8 @@ class Store:
     def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
         # Copies, since the pool's entries are its clients' own prompts, and a file may not hold a tensor twice.
-        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        content = save(own, {"state": json.dumps(state)})
+        copies = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        content = save(copies, {"state": json.dumps(state)})
         write_atomically(self._checkpoint_path(experiment), content)
 
     def load_checkpoint(self, experiment: Experiment) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -22,10 +22,11 @@ class ZeroShotPrior(ZeroShot):
     remembers_images: ClassVar[bool] = True
 
     def fixed(
-        self, model: Tensors, downloads: Sequence[Tensors], context: Context, own: Sequence[OwnImages] | None = None
+        self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
     ) -> Tensors:
         classes = len(context.handwritten)
-        counts = torch.stack([F.one_hot(images.labels, classes).sum(0) for images in own or ()]).float()  # (clients, C)
+        owned = [F.one_hot(images.labels, classes).sum(0) for images in cached or ()]  # each (C,)
+        counts = torch.stack(owned).float()  # (clients, C)
         return {"bias": self.bias(counts)[:, None]}  # (clients, 1, C)
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:

@@ -61,10 +61,10 @@ class FedAMP(Method):
     def keep(self, trained: Tensors) -> Tensors:
         return trained
 
-    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, own=None) -> Tensors:
+    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached=None) -> Tensors:
         none = {"mixture": torch.zeros_like(context.initial_prompt), "pull": torch.tensor(0.0)}
-        parts = [download or none for download in downloads]
-        return {name: torch.stack([part[name] for part in parts]).to(model["prompt"].device) for name in none}
+        mixtures = [download or none for download in downloads]
+        return {name: torch.stack([mixture[name] for mixture in mixtures]).to(model["prompt"].device) for name in none}
 
     def loss(
         self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common

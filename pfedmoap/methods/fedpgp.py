@@ -53,13 +53,13 @@ class FedPGP(Method):
     def loss(
         self, model: Tensors, fixed: Tensors, images: Tensor, labels: Tensor, present: Tensor, context: Common
     ) -> Tensor:
-        own = context.text(self._personal_prompt(model))  # (clients, C, d)
-        logits = context.logit_scale * images @ own.transpose(1, 2)  # (clients, B, C)
+        personal = context.text(self._personal_prompt(model))  # (clients, C, d)
+        logits = context.logit_scale * images @ personal.transpose(1, 2)  # (clients, B, C)
         loss = mean_cross_entropy(logits, labels, present)
         if self.mu == 0:
             return loss
         shared = context.text(model["prompt"])  # (clients, C, d), normalised, so that products are cosines
-        towards, away = (shared * context.handwritten).sum(-1), (shared * own).sum(-1)  # (clients, C)
+        towards, away = (shared * context.handwritten).sum(-1), (shared * personal).sum(-1)  # (clients, C)
         return loss + self.mu * F.softplus((away - towards) / self.temperature).mean(1)
 
     def _personal_prompt(self, model: Tensors) -> Tensor:

@@ -27,7 +27,7 @@ class FedProx(Method):
         if self.mu < 0:
             raise UserError(f"fedprox's mu must be a number >= 0, not {self.mu!r}.")
 
-    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, own=None) -> Tensors:
+    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached=None) -> Tensors:
         return {"anchor": model["prompt"]}  # the global prompt that training starts from
 
     def loss(

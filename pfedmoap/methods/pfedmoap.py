@@ -124,7 +124,7 @@ class PFedMoAP(Method):
 
     # --- on a cohort
 
-    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, own=None) -> Tensors:
+    def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached=None) -> Tensors:
         """The experts' text features (clients, K, C, g or d), encoded once, and which of them are no padding."""
         if not gating.gate_of(model):
             return {}

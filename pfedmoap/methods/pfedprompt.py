@@ -40,15 +40,15 @@ class PFedPrompt(Method):
                             f"and {self.cache_sharpness!r}.")
 
     def fixed(
-        self, model: Tensors, downloads: Sequence[Tensors], context: Context, own: Sequence[OwnImages] | None = None
+        self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
     ) -> Tensors:
         """At test time the caches, padded with rows of zeros: (clients, n, d) features and (clients, n, C) labels."""
-        if own is None:
+        if cached is None:
             return {}
         classes = len(context.handwritten)
         return {
-            "cached_features": pad_sequence([images.features for images in own], batch_first=True),
-            "cached_labels": pad_sequence([F.one_hot(images.labels, classes).float() for images in own], True),
+            "cached_features": pad_sequence([images.features for images in cached], batch_first=True),
+            "cached_labels": pad_sequence([F.one_hot(images.labels, classes).float() for images in cached], True),
         }
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
