@@ -51,8 +51,8 @@ def attention(
     Classes come last so that the softmax over experts runs over contiguous rows.
     """
     q = _split(_linear(gate, "query", queries), heads)  # (clients, h, B, g/h)
-    k = _project(gate, "key", experts, heads)  # (clients, h, g/h, J*C)
-    scores = (scale * q @ k).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
+    k = _split(_linear(gate, "key", experts).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
+    scores = (scale * q @ k.mT).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
     return scores.masked_fill(~present[:, None, None, :, None], float("-inf")).softmax(-2)
 
 
@@ -88,7 +88,7 @@ def dot_product(
     """
     weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
     back = queries @ gate["gate.output.weight"]  # (clients, B, g)
-    matches = _split(back, heads) @ _project(gate, "value", experts, heads)  # (clients, h, B, J*C)
+    matches = _split(back, heads) @ _split(_linear(gate, "value", experts).flatten(1, 2), heads).mT  # (.., h, B, J*C)
     mixed = (weights * matches.unflatten(-1, experts.shape[1:3])).sum((1, 3))  # (clients, B, C)
     return mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
 
@@ -122,12 +122,6 @@ def linear_match(gate: dict[str, Tensor], images: Tensor, experts: Tensor, prese
 def _split(x: Tensor, heads: int) -> Tensor:
     """(clients, rows, g) -> (clients, h, rows, g/h)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _project(gate: dict[str, Tensor], name: str, experts: Tensor, heads: int) -> Tensor:
-    """`_linear` of all experts, as products with every head's queries need it: (clients, h, g/h, J*C)."""
-    weight, bias = gate[f"gate.{name}.weight"], gate[f"gate.{name}.bias"]  # (clients, g, g), (clients, g)
-    return torch.baddbmm(bias[..., None], weight, experts.flatten(1, 2).mT).unflatten(1, (heads, -1))
 
 
 def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:
