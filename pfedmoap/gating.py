@@ -75,7 +75,7 @@ def attend(
     weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
     values = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
     mixed = torch.einsum("nhbjc,njchw->nbchw", weights, values).flatten(-2)  # (clients, B, C, g)
-    return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)
+    return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)  # (clients, B, C, heads, J)
 
 
 def dot_product(

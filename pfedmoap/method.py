@@ -39,7 +39,7 @@ class Common:
         if name in ("seed", "initial_prompt"):
             raise NotCommon(f"Several runs train as one batch here, each with a {name} of its own, and their loss "
                             f"cannot look at it: take what it needs from the method's `fixed` tensors, or train every "
-                            f"run by itself (run_all(..., together=1), --together 1).")
+                            f"run by itself (run_all(..., seeds_per_batch=1), --seeds-per-batch 1).")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 

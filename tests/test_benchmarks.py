@@ -116,7 +116,7 @@ def test_the_projection_counts_every_run_once():
     cifar = next(run for run in runs.values() if run.dataset == "cifar10" and run.rounds == 120)
     assert projection.local_steps(cifar) == 5 * (500 // cifar.batch_size)
     rows = projection.project(HourlyCosts())
-    thirds = projection.project(HourlyCosts(), together=3)  # every run has three seeds; FedOTP's are no batch
+    thirds = projection.project(HourlyCosts(), seeds_per_batch=3)  # every run has three seeds; FedOTP's are no batch
     alone = sum(run.rounds * projection.local_steps(run) for run in runs.values() if run.method.spatial)
     assert thirds[-1]["runs"] == rows[-1]["runs"] and alone > 0
     assert thirds[-1]["hours"] == pytest.approx((rows[-1]["hours"] - alone) / 3 + alone)

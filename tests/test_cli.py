@@ -101,9 +101,16 @@ def test_several_runs_are_a_json_list_then_a_table_and_never_run_twice(call):
 
 
 def test_seeds_as_one_batch_are_asked_for_in_one_word(call):
-    arguments = ("run", *SMALL, "--method", "promptfl,pfedmoap", "--seed", "1,2", "--json", "--together", "2")
+    arguments = ("run", *SMALL, "--method", "promptfl,pfedmoap", "--seed", "1,2", "--json", "--seeds-per-batch", "2")
     records = json.loads(call(*arguments)[1])
-    assert [record["together"] for record in records] == [2] * 4
+    assert [record["seeds_per_batch"] for record in records] == [2] * 4
+
+
+def test_names_are_taken_for_what_they_obviously_mean(call):
+    arguments = ("run", *SMALL, "--dataset", "Digits", "--method", "pFedMoAP,PromptFL+FT,ZS-CLIP", "--profile", "Smoke")
+    records = json.loads(call(*arguments, "--json")[1])
+    assert [record["experiment"]["method"]["name"] for record in records] == ["pfedmoap", "promptfl_ft", "zero_shot"]
+    assert {record["experiment"]["dataset"] for record in records} == {"digits"}
 
 
 def test_force_runs_again(call):
@@ -156,7 +163,7 @@ def test_text_of_another_type_is_refused():
         (["run", "--lamb", "1"], "No such option '--lamb'. (Did you mean "),
         (["run", "--method", "pfedmaop"], "There is no method 'pfedmaop'; did you mean 'pfedmoap'?"),
         (["run", "--method", "coop", "--lam", "1"], "coop has no setting --lam: it belongs to pfedmoap."),
-        (["run", "--dataset", "pattern"], "no data set is called 'pattern': did you mean patterns?"),
+        (["run", "--dataset", "pattern"], "There is no data set 'pattern'; did you mean 'patterns'?"),
         (["run", "--profile", "fast"], "There is no profile 'fast'; known: smoke, quick, paper."),
         (["run", "--rounds", "0"], "rounds must be a whole number >= 1, not 0."),
         (["run", "--rounds", "many"], "rounds must be a whole number, not 'many'."),
@@ -171,7 +178,7 @@ def test_text_of_another_type_is_refused():
         (["run", "--weights", "/no/such"], "is neither a file nor a pretrained tag of embedded_clip"),
         (["run", "--model", "RN51"], "open_clip knows no model 'RN51'"),
         (["run", "--device", "toaster"], "Device 'toaster' cannot be used here"),
-        (["reproduce", "table1", "-p", "only-a-name"], "requires 2 arguments"),
+        (["reproduce", "table1", "-p", "only-a-name"], "-p NAME=VALUE, or -p NAME VALUE"),
         (["reproduce", "--profile", "fast"], "There is no profile 'fast'"),
         (["rum"], "No such command 'rum'. Did you mean 'run'?"),
     ],

@@ -172,7 +172,7 @@ def test_a_loss_that_looks_at_what_each_run_has_of_its_own_is_refused(tiny_clip,
 
     finished(spread(tiny_clip, Looking(), rounds=1)[0])  # alone it may
     assert not hasattr(spread(tiny_clip, Looking())[0].context.common, name)
-    with pytest.raises(PfedmoapError, match=f"each with a {name} of its own.*--together 1"):
+    with pytest.raises(PfedmoapError, match=f"each with a {name} of its own.*--seeds-per-batch 1"):
         as_one(spread(tiny_clip, Looking(), rounds=1))
 
 
@@ -200,18 +200,18 @@ def test_seeds_are_one_batch_on_a_gpu_unless_asked_for_otherwise(tmp_path, monke
     monkeypatch.setattr(runs, "_run_batches", look)
     grid = [small(PromptFL(), seed=seed) for seed in range(1, 10)]
     with pytest.raises(Looked):
-        run_all(grid, Place(device=device), store=Store(tmp_path), together=given, progress=False)
-    with pytest.raises(UserError, match="together must be a whole number >= 1, not 0"):
-        run_all(grid, Place(device=device), store=Store(tmp_path), together=0, progress=False)
+        run_all(grid, Place(device=device), store=Store(tmp_path), seeds_per_batch=given, progress=False)
+    with pytest.raises(UserError, match="seeds_per_batch must be a whole number >= 1, not 0"):
+        run_all(grid, Place(device=device), store=Store(tmp_path), seeds_per_batch=0, progress=False)
 
 
 @pytest.mark.parametrize("method", [PFedMoAP(), CoOp(), PFedPrompt()], ids=lambda method: method.name)
 def test_records_of_a_batch_are_those_of_runs_alone(place, tmp_path, method):  # noqa: F811
     store, grid = Store(tmp_path), [small(method, seed=seed, shots=2, rounds=2) for seed in SEEDS]
-    run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
     for one in grid:
         record, alone = store.get(one), run(one, place, progress=False)
-        assert (record["together"], alone["together"]) == (3, 1)
+        assert (record["seeds_per_batch"], alone["seeds_per_batch"]) == (3, 1)
         assert record["key"] == alone["key"] and record["data"] == alone["data"]
         for ours, expected in zip(record["rounds"], alone["rounds"], strict=True):
             assert ours["losses"] == pytest.approx(expected["losses"], rel=1e-4)
@@ -233,9 +233,9 @@ def test_an_interrupted_batch_goes_on_where_it_stopped(place, tmp_path, monkeypa
     monkeypatch.setattr(Store, "save_checkpoint", full)
     room = 4  # seed 1 has two rounds behind it, the others one
     with pytest.raises(OSError, match="disk full"):
-        run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+        run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
     room = 100
-    table = run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    table = run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
     assert saved == [1, 2, 3, 1, 2, 3]
     np.testing.assert_allclose(table["accuracy"], 100 * np.array(expected))
 
@@ -246,9 +246,9 @@ def test_a_run_that_fails_takes_no_other_of_its_batch_with_it(place, tmp_path, j
     grid = [small(PromptFL(), seed=seed, shots=2) for seed in SEEDS] + [small(PFedMoAP(), shots=2, lr=1e30)]
     store.save_checkpoint(grid[1], {}, {"key": "of another run", "epochs": [], "history": []})
     with pytest.raises(PfedmoapError, match="2 of 4 runs failed, the others are done: .*s2-.* belongs to another"):
-        run_all(grid, place, store=store, jobs=jobs, together=3, progress=False)
+        run_all(grid, place, store=store, jobs=jobs, seeds_per_batch=3, progress=False)
     assert [store.get(one) is not None for one in grid] == [True, False, True, False]
-    assert store.get(grid[0])["together"] == 1
+    assert store.get(grid[0])["seeds_per_batch"] == 1
 
 
 class Held:
@@ -276,8 +276,8 @@ def test_a_batch_for_which_there_is_too_little_memory_runs_one_by_one(place, tmp
 
     monkeypatch.setattr(runs, "_run", scarce)
     with pytest.raises(UserError, match="1 of 3 runs failed, the others are done: .*-s2-.*: the disk is full"):
-        run_all(grid, place, store=store, jobs=1, together=3, progress=False)
-    assert [(store.get(one) or {}).get("together") for one in grid] == [1, None, 1] and len(held) == 2
+        run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
+    assert [(store.get(one) or {}).get("seeds_per_batch") for one in grid] == [1, None, 1] and len(held) == 2
     assert "do not run as one batch, now each by itself: CUDA out of memory" in caplog.text
 
 
@@ -288,7 +288,7 @@ def test_an_unknown_error_of_one_run_comes_after_the_others_of_its_batch(place, 
 
     store, grid = Store(tmp_path), [small(Wrong(), seed=seed, shots=2) for seed in SEEDS]
     with pytest.raises(TypeError):
-        run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+        run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
     assert [store.get(one) is not None for one in grid] == [False, True, True]
 
 
@@ -303,7 +303,7 @@ def test_a_full_disk_costs_no_run_that_is_stored(place, tmp_path, monkeypatch): 
         put(self, experiment, record)
 
     monkeypatch.setattr(Store, "put", full)
-    run_all(grid, place, store=store, jobs=1, together=3, progress=False)
+    run_all(grid, place, store=store, jobs=1, seeds_per_batch=3, progress=False)
     assert stored == [1, 2, 2, 3]
 
 
@@ -315,7 +315,7 @@ def test_runs_that_another_process_is_at_are_left_to_it_and_waited_for(place, tm
         assert busy == (grid[1],) and not failed
         assert [store.get(one) is not None for one in grid] == [True, False, True]
     assert runs._work(batch._replace(experiments=busy), lambda: None, wait=True) == ((), [])
-    assert store.get(grid[1])["together"] == 1
+    assert store.get(grid[1])["seeds_per_batch"] == 1
 
 
 def test_processes_claim_a_batch_in_one_order_so_that_none_waits_for_ever(place, tmp_path, monkeypatch):  # noqa: F811

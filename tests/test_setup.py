@@ -112,5 +112,5 @@ def test_an_interrupted_installation_is_taken_up_again(tmp_path):
 def test_continuous_integration_runs_the_test_command():
     script = ROOT / ".ci" / "run"
     commands = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make check", "make test"]
     assert os.access(script, os.X_OK)

@@ -36,7 +36,7 @@ def test_every_notebook_has_its_line_and_all_have_a_summary(jobs, capsys, monkey
     *before, last = err.splitlines()
     assert out == ""
     for line in ("table1_a: unchanged, skipped (--force executes it again)", "table3_c: failed in 1.2 s",
-                 "table2_b: done in 0:01:23 h, its kernel died once"):  # fmt: skip
+                 "table2_b: done in 1 min 23 s, its kernel died once"):  # fmt: skip
         assert line in err
     assert ("table2_b: started" in before) == (not terminal)
     assert terminal == ("new run" in "".join(before))  # the living line

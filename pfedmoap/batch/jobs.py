@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-from pfedmoap.errors import UserError, refuse_unknown
+from pfedmoap.errors import UserError, recognise, refuse_unknown
 from pfedmoap.system import NOTEBOOKS, PROFILES, figures_dir, results_dir
 
 KERNEL = "python3"
@@ -60,7 +60,7 @@ def plan(names: Sequence[str], profile: str, parameters: Mapping[str, Any], fold
     Raises:
         UserError: an unknown name, profile or parameter, a folder that is not there, or no kernel.
     """
-    refuse_unknown([profile], list(PROFILES), "profile")
+    profile = recognise(profile, PROFILES, "profile")
     paths = {name: os.path.abspath(parameters[name]) for name in PATHS if parameters.get(name)}
     parameters = {"profile": profile, **parameters, **paths}
     if (root := parameters.get("data_root")) and not Path(root).is_dir():

@@ -1,4 +1,4 @@
-"""The commands about data: `pfedmoap data`, `pfedmoap data download`, `pfedmoap cache`."""
+"""`pfedmoap data`: examines data sets; `pfedmoap data download` fetches those that a program can."""
 
 import dataclasses
 import json
@@ -11,11 +11,9 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from pfedmoap.commands.arguments import AsJson, CacheDir, DataRoot, place
+from pfedmoap.commands.shared import AsJson, CacheDir, DataRoot, place
 from pfedmoap.errors import UserError
 from pfedmoap.system import paths
-
-ALL = "all"
 
 
 class DataGroup(TyperGroup):
@@ -91,40 +89,3 @@ def download(
 
     for name in names:
         typer.echo(f"{name}: {download_dataset(name, data_root)}")
-
-
-def cache(
-    prune: Annotated[list[str] | None, typer.Option(help="Remove the features of a data set, or all.", metavar="NAME",
-                                                    show_default=False)] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
-    cache_dir: CacheDir = None,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """List the cached image features, or remove some.
-
-    Examples:
-
-      pfedmoap cache
-
-      pfedmoap cache --prune caltech101 --yes
-    """
-    from pfedmoap.commands import console
-    from pfedmoap.data import cached_tables
-    from pfedmoap.data import prune as remove
-
-    folder = cache_dir or paths.cache_dir()
-    tables = cached_tables(folder)
-    if prune:
-        known = {table.dataset for table in tables}
-        for name in set(prune) - known - {ALL}:
-            raise UserError(f"There are no features of {name!r} in {folder}; there are of: "
-                            f"{', '.join(sorted(known)) or 'none'}.")  # fmt: skip
-        chosen = [table for table in tables if {ALL, table.dataset} & set(prune)]
-        size = sum(table.size for table in chosen) / 1e6
-        if yes or typer.confirm(f"Remove {len(chosen)} tables, {size:,.1f} MB, from {folder}?", err=True):
-            typer.echo(f"removed {remove(chosen) / 1e6:,.1f} MB", err=True)
-        tables = cached_tables(folder)
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(table) for table in tables], indent=1, default=str))
-    else:
-        console.show_cache(tables, folder)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfedmoap.commands.arguments import CacheDir, DataRoot, place
 from pfedmoap.commands.open_command import RunCommand
+from pfedmoap.commands.shared import CacheDir, DataRoot, place, say
 from pfedmoap.errors import PfedmoapError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def demo(
     experiment = _experiment(dataset, method, seed, profile, {"clients": 3, "rounds": 3} | context.obj)
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     with _private(folder) as used:
-        record = demonstrate(experiment, used, where, _say, round_timeout=round_timeout, norm_limit=norm_limit,
+        record = demonstrate(experiment, used, where, say, round_timeout=round_timeout, norm_limit=norm_limit,
                              patience=patience)
     _show(record, profile)
 
@@ -114,10 +114,10 @@ def server(
     if record is None:
         with Links(folder.absolute() / "links") as links:
             hosting.start(links)
-            _say(f"listening on {host}:{hosting.port} (TLS, registered nodes only)")
-            _say(f"waiting for {experiment.clients} nodes: pfedmoap federate client {hosting.invitation(0)} and so on")
+            say(f"listening on {host}:{hosting.port} (TLS, registered nodes only)")
+            say(f"waiting for {experiment.clients} nodes: pfedmoap federate client {hosting.invitation(0)} and so on")
             record = hosting.run(
-                experiment, links, lambda line: [_say(text) for text in describe(line, experiment)],
+                experiment, links, lambda line: [say(text) for text in describe(line, experiment)],
                 round_timeout=round_timeout, norm_limit=norm_limit, patience=patience)
     _show(record, profile)
 
@@ -146,7 +146,7 @@ def client(
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     with Links(folder.absolute() / "links") as links:
         name = join(links, folder, state or folder / "state", where)
-        _say(f"{name} takes part until Ctrl-C; its log is {links.logs / f'{name}.log'}")
+        say(f"{name} takes part until Ctrl-C; its log is {links.logs / f'{name}.log'}")
         while links.running[name].poll() is None:
             time.sleep(0.5)
         raise PfedmoapError(f"The node ended: {links.tail(name)}")
@@ -174,7 +174,7 @@ def _private(folder: Path | None) -> Iterator[Path]:
     try:
         yield temporary
     except PfedmoapError:
-        _say(f"the logs are in {temporary / 'links' / 'logs'}")
+        say(f"the logs are in {temporary / 'links' / 'logs'}")
         raise
     except BaseException:
         shutil.rmtree(temporary)
@@ -186,7 +186,3 @@ def _show(record: dict, profile: str) -> None:
     from pfedmoap.commands import console
 
     console.show_records([record], profile)
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)

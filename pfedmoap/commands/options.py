@@ -11,13 +11,14 @@ import click
 from typer.core import TyperOption
 
 from pfedmoap import experiments
-from pfedmoap.errors import UserError, refuse_unknown
-from pfedmoap.experiments import Experiment, build_method
+from pfedmoap.errors import UserError, recognise
+from pfedmoap.experiments import Experiment, build_method, dataset_names
 from pfedmoap.methods import METHODS, Method
 from pfedmoap.released import Protocol, parse_protocol
 
 BY_HAND = ("dataset", "method", "seed")  # `pfedmoap run` has options of its own for these
 ALL = "all"
+TITLES = {method.title: name for name, method in METHODS.items()}
 
 
 def setting_options() -> list[TyperOption]:
@@ -56,8 +57,9 @@ def build_experiments(
     settings = {name: value for name, value in given.items() if name not in own}
     if not methods or not seeds:
         raise UserError("Name at least one method and one seed.")
-    if ALL in methods:
+    if ALL in [method.lower() for method in methods]:
         methods = list(METHODS)
+    dataset, profile = known_dataset(dataset), recognise(profile, experiments.PROFILES, "profile")
     numbers = [parse(seed, int, "seed") for seed in seeds]
     built = [
         experiments.from_profile(dataset, method, profile, seed=seed, **overrides)
@@ -69,7 +71,7 @@ def build_experiments(
 
 def build_methods(names: Sequence[str], settings: Mapping[str, Any]) -> list[Method]:
     """Each named method with those of the settings that it has; a setting that none of them has is refused."""
-    refuse_unknown(names, [*METHODS, ALL], "method")
+    names = [recognise(name, [*METHODS, ALL], "method", TITLES) for name in names]
     owned = {name: {item.name for item in dataclasses.fields(method)} for name, method in METHODS.items()}
     for setting in settings:
         if not any(setting in owned[name] for name in names):
@@ -81,6 +83,12 @@ def build_methods(names: Sequence[str], settings: Mapping[str, Any]) -> list[Met
         build_method(name, **{setting: value for setting, value in settings.items() if setting in owned[name]})
         for name in names
     ]
+
+
+def known_dataset(name: str) -> str:
+    """The data set that a name means; "Patterns" is patterns, and validation draws keep their ending."""
+    stem, ending, _ = name.partition("-validation")
+    return recognise(stem, dataset_names(), "data set") + ending
 
 
 def parse(text: str, hint: Any, name: str) -> Any:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, TextColumn, T
 from rich.text import Text
 
 from pfedmoap.batch import Job, Outcome
+from pfedmoap.commands.shared import say
 
 
 class Watch:
@@ -34,7 +34,7 @@ class Watch:
         if self.progress:
             self.tasks[job.notebook] = self.progress.add_task(job.name, total=1)
         else:
-            _say(f"{job.name}: started")
+            say(f"{job.name}: started")
 
     def all(self, outcomes: Generator[Outcome]) -> list[Outcome]:
         """Waits for the outcomes and shows each; leaves no kernel behind when it is interrupted."""
@@ -43,7 +43,7 @@ class Watch:
         executed = sum(not outcome.skipped for outcome in seen)
         if self.many > 1 and executed:
             took = _duration(time.monotonic() - self.started)
-            _say(f"{executed} of {self.many} notebooks were executed in {took}, {self.runs.new()}")
+            say(f"{executed} of {self.many} notebooks were executed in {took}, {self.runs.new()}")
         return seen
 
     def _ended(self, outcome: Outcome) -> Outcome:
@@ -57,7 +57,7 @@ class Watch:
             self.progress.update(self.tasks[outcome.job.notebook], description=text, completed=1, visible=False)
             self.progress.console.print(text, highlight=False, soft_wrap=True)
         else:
-            _say(text)
+            say(text)
         return outcome
 
 
@@ -89,18 +89,19 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
             typer.echo(_short(path))
     failed = [outcome for outcome in outcomes if outcome.failure]
     if failed:
-        _say(f"error: {len(failed)} of {len(outcomes)} notebooks failed.")
+        say(f"error: {len(failed)} of {len(outcomes)} notebooks failed.")
     for outcome in failed:
         text = outcome.failure.replace("\n", "\n    ")
-        _say(f"  {outcome.job.name}, {text}\n    what it did: {_short(outcome.job.output)}")
+        say(f"  {outcome.job.name}, {text}\n    what it did: {_short(outcome.job.output)}")
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else f"{timedelta(seconds=round(seconds))} h"
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
+    """Such as "4.2 s", "5 min 7 s" or "1 h 2 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _short(path: Path) -> str:

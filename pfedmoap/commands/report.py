@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pfedmoap.commands.arguments import place
+from pfedmoap.commands.shared import place
 from pfedmoap.system import paths
 
 

@@ -1,6 +1,5 @@
 """Every data set by its name: the embedded ones, those on disk, and your own folders."""
 
-import difflib
 from pathlib import Path
 
 from pfedmoap import embedded
@@ -40,10 +39,7 @@ def load_dataset(name: str, root: str | Path | None = None) -> ImageSet:
     """
     if name.removesuffix(embedded.VALIDATION) in embedded.NAMES:
         return embedded.load(name)
-    if name not in dataset_names():
-        close = difflib.get_close_matches(name.lower(), dataset_names(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"no data set is called {name!r}: {hint}known are {', '.join(dataset_names())}")
+    refuse_unknown([name], dataset_names(), "data set")
     return load_from_disk(name, root)
 
 

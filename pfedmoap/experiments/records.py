@@ -34,12 +34,12 @@ def resume(prepared: Prepared, tensors: Tensors, state: dict[str, Any]) -> None:
     prepared.federation.restore(tensors, state)
 
 
-def record_of(prepared: Prepared, seconds: dict[str, float], together: int = 1) -> Record:
+def record_of(prepared: Prepared, seconds: dict[str, float], seeds_per_batch: int = 1) -> Record:
     """What is stored of a run: what `run` returns.
 
     Args:
         seconds: wall time; of a batch, the run's share.
-        together: runs in the batch that it ended in.
+        seeds_per_batch: runs in the batch that it ended in.
     """
     federation, imageset = prepared.federation, prepared.imageset
     means = [entry.accuracy for entry in federation.history]
@@ -50,7 +50,7 @@ def record_of(prepared: Prepared, seconds: dict[str, float], together: int = 1) 
         "accuracy_last5": float(np.mean(means[-5:])),
         "rounds": [asdict(entry) | {"accuracy": entry.accuracy} for entry in federation.history],
         "seconds": seconds,
-        "together": together,
+        "seeds_per_batch": seeds_per_batch,
         "data": {"fingerprint": imageset.fingerprint, "source": imageset.source,
                  "notes": list(prepared.partition.notes), "classes": len(imageset.class_names),
                  "train_images": [len(own) for own in prepared.partition.train],

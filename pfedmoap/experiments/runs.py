@@ -24,7 +24,7 @@ from pfedmoap.experiments.store import Store
 from pfedmoap.federation import Round
 from pfedmoap.system import cores, in_processes, one_thread
 
-TOGETHER = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
+SEEDS_PER_BATCH = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
 _log = logging.getLogger(__name__)
 
 
@@ -59,14 +59,14 @@ def run_all(
     *,
     store: Store,
     jobs: int | None = None,
-    together: int | None = None,
+    seeds_per_batch: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Runs what the store lacks, one process per core with one torch thread each; on a GPU, seeds as one batch.
 
     Several torch threads on cores that are shared are far slower than one, so runs are what is done in parallel. A GPU
-    is not busy with one small cohort, so runs that differ in nothing but their seed train as one (`cohorts.together`),
-    which changes results by rounding alone.
+    is not busy with one small cohort. There runs that differ in nothing but their seed train as one (`seeds`), which
+    changes results by rounding alone.
 
     Whatever is finished stays finished: a kill or Ctrl-C loses at most the rounds in progress. Several processes may
     call this on the same store at once.
@@ -74,7 +74,7 @@ def run_all(
     Args:
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
             written in a notebook.
-        together: runs in a batch; None: on a CPU, where more gain little, 1, on a GPU up to 8. Methods that see every
+        seeds_per_batch: None: on a CPU, where more gain little, 1, on a GPU up to 8. Methods that see every
             image position have features too large for that, and run alone.
 
     Returns:
@@ -88,16 +88,17 @@ def run_all(
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
     for finished in set(experiments) - set(missing):
         store.tidy(finished)
-    together = (1 if place.device == "cpu" else TOGETHER) if together is None else together
-    if together < 1:
-        raise UserError(f"together must be a whole number >= 1, not {together}.")
-    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, together)]
+    if seeds_per_batch is None:
+        seeds_per_batch = 1 if place.device == "cpu" else SEEDS_PER_BATCH
+    if seeds_per_batch < 1:
+        raise UserError(f"seeds_per_batch must be a whole number >= 1, not {seeds_per_batch}.")
+    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, seeds_per_batch)]
     jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(batches), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
     _compute_features(missing, place, progress)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
-    title += f", up to {together} seeds as one batch" * (len(batches) < len(missing))
+    title += f", up to {seeds_per_batch} seeds as one batch" * (len(batches) < len(missing))
     with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
         failed = _run_batches(batches, jobs, bar)
     if failed:
@@ -144,9 +145,9 @@ def _run(experiments, place, store, progress, on_round) -> list[Record]:
         if store and (checkpoint := store.load_checkpoint(item.experiment)):
             resume(item, *checkpoint)
     federations = [item.federation for item in prepared]
-    first, seeds = experiments[0], ", ".join(str(experiment.seed) for experiment in experiments)
+    first, named = experiments[0], ", ".join(str(experiment.seed) for experiment in experiments)
     with tqdm(total=sum(item.rounds for item in experiments), initial=sum(len(run.history) for run in federations),
-              desc=f"{first.method.title} on {first.dataset}, seed {seeds}", unit="round", disable=not progress) as bar:
+              desc=f"{first.method.title} on {first.dataset}, seed {named}", unit="round", disable=not progress) as bar:
         for index, result in rounds_of(federations):
             experiment = experiments[index]
             bar.set_postfix_str(f"accuracy {100 * result.accuracy:.1f} %", refresh=False)
@@ -156,10 +157,10 @@ def _run(experiments, place, store, progress, on_round) -> list[Record]:
             if store and result.number < experiment.rounds:
                 tensors, state = federations[index].snapshot()
                 store.save_checkpoint(experiment, tensors, state | prepared[index].identity)
-    together = len(experiments)
-    seconds = {"prepare": (ready - started) / together, "total": (time.perf_counter() - started) / together}
+    seeds = len(experiments)
+    seconds = {"prepare": (ready - started) / seeds, "total": (time.perf_counter() - started) / seeds}
     # The same whether it was just run or read back.
-    records = [json.loads(json.dumps(record_of(item, seconds, together))) for item in prepared]
+    records = [json.loads(json.dumps(record_of(item, seconds, seeds))) for item in prepared]
     if store:
         for experiment, record in zip(experiments, records, strict=True):
             store.put(experiment, record)

@@ -185,7 +185,7 @@ class PFedMoAP(Method):
         if self.gate != "attention" or "experts" not in fixed or not fixed["present"].any(1).all():
             return {}
         weights = gating.attention(model, **self.gate_inputs(fixed, images, context.text(model["prompt"])))
-        entropy = torch.special.entr(weights).sum(3).mean((1, 3))  # (clients, B)
+        entropy = torch.special.entr(weights.permute(0, 2, 4, 1, 3)).sum(-1).mean((2, 3))  # (clients, B)
         return {"attention_entropy": entropy / (1 + fixed["present"].sum(1, keepdim=True)).log()}
 
     def learning_rate(self, name: str, lr: float) -> float:

@@ -60,7 +60,7 @@ def test_a_failing_notebook_is_reported_and_the_others_go_on(folder, places, tmp
     monkeypatch.setattr(paths, "NOTEBOOKS", folder)
     monkeypatch.chdir(tmp_path)
     arguments = ["reproduce", "table2", "table1", "--profile", "smoke", "--seeds", "2", "--jobs", "3"]
-    arguments += ["-p", "fast", "true", "-p", "share", "1", "--results", "r", "--figures", "f"]
+    arguments += ["-p", "fast=true", "-p", "share", "1", "--results", "r", "--figures", "f"]
     with pytest.raises(SystemExit) as left:
         main(arguments)
     out, err = capsys.readouterr()

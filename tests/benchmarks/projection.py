@@ -4,13 +4,13 @@ No run is made. Measured are, at random weights: a local update of a cohort, div
 as a run of Flowers102 has, so that what a graph of them costs is in it; 1 on a CPU), the encoding of one pool prompt,
 and of one image, for every backbone, number of classes and cohort that the grids have. Multiplied are: rounds x local
 steps of a cohort (every run that trains as if it were pFedMoAP's; runs that differ only in their seed, as many as
-`--together` says, train as one cohort), rounds x prompts of all clients (tests), and views x training images plus test
-images (features, once per set and seed). Runs that several grids share count once.
+`--seeds-per-batch` says, train as one cohort), rounds x prompts of all clients (tests), and views x training images
+plus test images (features, once per set and seed). Runs that several grids share count once.
 
 Numbers of images: CoOp's splits, CIFAR's; of DomainNet's ten classes 10/345 of its 586,575 images, of Office-Caltech10
 its 2,533, both with 70 % for training, which is an assumption. Clients are taken to be of equal size.
 
-    python tests/benchmarks/projection.py [--device cuda] [--precision bf16] [--together 3] [--repeats 3]
+    python tests/benchmarks/projection.py [--device cuda] [--precision bf16] [--seeds-per-batch 3] [--repeats 3]
 """
 
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ from measuring import arguments_of, median, report, timed
 from workload import BATCH, Update, make_context, random_clip
 
 from pfedmoap.experiments import GRIDS, Experiment
-from pfedmoap.experiments.runs import TOGETHER, in_batches
+from pfedmoap.experiments.runs import SEEDS_PER_BATCH, in_batches
 
 # Classes, training images (None: shots x classes), test images.
 SETS = {"flowers102": (102, None, 2463), "oxford_pets": (37, None, 3669), "food101": (101, None, 30300),
@@ -110,10 +110,10 @@ def project(costs: Costs, together: int = 1) -> list[dict]:
 def main(argv: list[str] | None = None) -> None:
     parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--precision", default="fp32", help="of the frozen towers: fp32 or bf16")
-    parser.add_argument("--together", type=int, help="runs in a batch; as `run_all` has it by default")
+    parser.add_argument("--seeds-per-batch", type=int, help="runs in a batch; as `run_all` has it by default")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    together = arguments.together or (1 if arguments.device == "cpu" else TOGETHER)
+    together = arguments.together or (1 if arguments.device == "cpu" else SEEDS_PER_BATCH)
     report(project(Costs(arguments.device, arguments.precision, arguments.repeats), together), arguments.out,
            "projection")
 

@@ -1,9 +1,19 @@
-"""Options that several commands of the command line share."""
+"""What several commands share: options, and lines on standard error."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+def say(message: str) -> None:
+    """A line on standard error: standard output is for results."""
+    typer.echo(message, err=True)
+
+
+def what(help: str, *names: str, **more: Any) -> Any:
+    """An option that says what is run."""
+    return typer.Option(*names, help=help, rich_help_panel="What to run", **more)
 
 
 def place(help: str, **more: Any) -> Any:
@@ -15,6 +25,5 @@ DataRoot = Annotated[Path | None, place("Folder of the data sets that are read f
 CacheDir = Annotated[Path | None, place(r"Folder of cached image features. \[default: .cache in the project]")]
 Device = Annotated[str, place("cpu, cuda, cuda:1, ...")]
 Jobs = Annotated[int, place("Processes, of one torch thread each; 0: one per core.", min=0, metavar="INT")]
-TOGETHER = "Runs that train as one batch, if only their seeds differ; 0: 1 on a CPU, 8 on a GPU."
-Together = Annotated[int, place(TOGETHER, min=0, metavar="INT")]
+SeedsPerBatch = Annotated[int, place("Seeds that train as one batch; 0: 1 on a CPU, 8 on a GPU.", min=0, metavar="INT")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, and nothing else there.")]
