@@ -25,7 +25,7 @@ reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick
 	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k attention"
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
 
 check: $(INSTALLED) ## lint everything, and check the types of the root and methods; seconds
 	$(BIN)/ruff check .
@@ -56,7 +56,7 @@ flower-faults: $(INSTALLED) ## federations whose nodes and server are killed, la
 ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two workers, which are killed; installs Ray
 	@$(BIN)/python -c 'import ray' 2>/dev/null || \
 	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[cluster]'
-	$(BIN)/python -m pytest tests/test_distributed.py $(ARGS)
+	$(BIN)/python -m pytest tests/experiments/test_ray.py $(ARGS)
 
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	PFEDMOAP_KILLS=3 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)

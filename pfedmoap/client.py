@@ -226,10 +226,11 @@ def local_update(
 
 
 def _stretches(steps: Sequence[int], least: int) -> Iterator[tuple[int, int, bool]]:
-    """How many clients are in the batch, for how many steps, and whether some of them are done before its end.
+    """Cuts an update into stretches: clients in the batch, steps, and whether some clients are done before its end.
 
-    (5, 4, 4) -> (3, 4, False), (1, 1, False). As long as there are `least` steps left, no stretch is shorter, as a GPU
-    repeats only what is always the same: who is done stays until it has that length, and nothing of theirs moves.
+    Clients with 5, 4 and 4 steps give (3, 4, False) and (1, 1, False). A GPU repeats only what is always the same, so
+    no stretch is shorter than `least` while so many steps are left. Clients that are done then stay in the batch, and
+    nothing of theirs moves.
     """
     done = 0
     while done < steps[0]:

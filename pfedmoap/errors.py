@@ -16,6 +16,18 @@ class UserError(PfedmoapError):
     exit_code = 2
 
 
+def require(owner: object, checks: Mapping[str, tuple[bool, str]], whose: str = "") -> None:
+    """Raises a UserError for the first setting of an object that is not as it must be.
+
+    Args:
+        checks: name of a setting -> whether it is fine, and what it must be.
+        whose: what stands before the setting's name in the message, such as "pfedmoap's ".
+    """
+    for name, (fine, wanted) in checks.items():
+        if not fine:
+            raise UserError(f"{whose}{name} must be {wanted}, not {getattr(owner, name)!r}.")
+
+
 def recognise(name: str, known: Sequence[str], kind: str, titles: Mapping[str, str] = {}) -> str:
     """The known name that is obviously meant: case, spaces and punctuation apart, or by its title.
 

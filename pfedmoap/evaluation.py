@@ -20,8 +20,8 @@ class Evaluation:
 
     Attributes:
         accuracies: of every client that was tested, 0 to 1, in client order.
-        diagnostics: the method's own numbers (`Method.diagnose`), the mean over the clients that have them, each
-            over its first test batch.
+        diagnostics: the method's own numbers (`Method.diagnose`). Each is the mean over a client's first test batch,
+            then over the clients that have it.
     """
 
     accuracies: list[float]
@@ -43,8 +43,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Downloads(Mapping[int, Tensors]):
-    """What every client would download now, made when it is asked for: all at once would be clients x experts prompts.
-    """
+    """What every client would download now. Each is made when it is asked for, as all would not fit in memory."""
 
     method: Method
     server: Server

@@ -22,8 +22,8 @@ _failed: set[Capture] = set()  # not tried again in this process: each failure c
 def repeat(step: Step, times: int, state: Sequence[Tensor], capture: Capture | None) -> None:
     """Takes a step so many times.
 
-    A captured step is believed only after it has once done what the step itself does. Where a step cannot be captured,
-    for want of memory, say, it is launched every time; nothing is said about it.
+    A captured step is used only if it has done once what the step itself does. A step that cannot be captured, for lack
+    of memory, say, is launched every time, without a message.
 
     Args:
         step: reads and writes tensors that stay where they are, and knows from them which step it is.

@@ -18,12 +18,12 @@ from pfedmoap.server import Server, Tensors, weighted_average
 
 
 class NotCommon(PfedmoapError, AttributeError):
-    """A loss looks at what each run of a batch has of its own."""
+    """A loss looks at something that differs between the seeds of a batch."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """What a loss may look at: the same for all runs that differ in nothing but their seed, which may train as one.
+    """What a loss may look at. It is the same for all seeds of an experiment, as they may train as one batch.
 
     Attributes:
         text: prompts (..., m, e) -> text features (..., C, d).

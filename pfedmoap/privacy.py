@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
 
@@ -35,16 +35,13 @@ class Privacy:
     tested: str = "own"
 
     def __post_init__(self):
-        checks = {
+        require(self, {
             "epsilon": (self.epsilon > 0, "a number > 0 (inf: clipping only)"),
             "delta": (0 < self.delta < 1, "a number > 0 and < 1"),
             "clip": (self.clip > 0, "a number > 0"),
             "accounting": (self.accounting in ("upload", "total"), "'upload' or 'total'"),
             "tested": (self.tested in ("own", "uploaded"), "'own' or 'uploaded'"),
-        }
-        for name, (fine, wanted) in checks.items():
-            if not fine:
-                raise UserError(f"Privacy's {name} must be {wanted}, not {getattr(self, name)!r}.")
+        }, "Privacy's ")
 
     def sigma(self, sensitivity: float, uploads: int) -> float:
         """Standard deviation of the noise on each number of an upload.

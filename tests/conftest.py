@@ -1,6 +1,9 @@
 """A tiny CLIP at random weights, and small federations on random features."""
 
+import multiprocessing
+import os
 import signal
+from multiprocessing import forkserver
 
 import numpy as np
 import open_clip
@@ -11,6 +14,12 @@ from pfedmoap.client import FederatedData
 from pfedmoap.clip import Clip
 from pfedmoap.methods import Context
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
+
+PRELOADED = ["pfedmoap.experiments.runs", "pfedmoap.embedded.sets", "pfedmoap.batch.executing", "open_clip",
+             "sklearn.datasets"]  # fmt: skip
+multiprocessing.set_forkserver_preload(PRELOADED)
+if "PYTEST_XDIST_WORKER" in os.environ:  # whichever test starts it, hundreds of processes then import nothing anew
+    forkserver.ensure_running()
 
 torch.set_num_threads(1)
 NAMES = ("cat", "hard-leaved pocket orchid", "sea lion", "dog", "old red car", "a")

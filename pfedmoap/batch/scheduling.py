@@ -61,9 +61,9 @@ def execute(
 ) -> Iterator[Outcome]:
     """Executes notebooks; their tables and figures are written by themselves.
 
-    On a CPU several are executed at once. Each may start as many worker processes as there are cores, but no more runs
-    are computed at the same time than that, whichever notebooks they belong to (`cores.one`). So a long notebook has
-    all cores as soon as it is the last. On a GPU one notebook is executed after the other.
+    On a CPU several are executed at once. Each may start a worker process per core, but all notebooks together compute
+    no more runs at a time than there are cores (`cores.one`). So the last notebook has all cores. On a GPU notebooks
+    are executed one after the other.
 
     Args:
         processes: runs that are computed at the same time; 0: one per core.

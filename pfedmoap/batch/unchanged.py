@@ -15,10 +15,10 @@ HOW_FAST = ("jobs",)  # parameters that change no result
 
 
 def is_unchanged(job: Job) -> bool:
-    """Whether the notebook was executed to its end with the same inputs, and its copy and products are as it left them.
+    """Whether the notebook was executed to its end with the same inputs, and nothing that it wrote has changed.
 
-    Inputs are the notebook, its parameters, and the package with its embedded weights and published numbers. Images on
-    disk are known by the path of their folder alone.
+    Inputs are the notebook, its parameters, the package with its weights, and the published numbers. Of images on disk
+    only the path of their folder counts.
     """
     try:
         known = json.loads(_file(job).read_text())

@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 class FeatureTable:
     """Features of (view, image) pairs: raw float32 rows, and beside them a CRC-32 per row, 0 where there is no row yet.
 
-    A row counts as finished when its checksum is right. Hence a kill loses at most the rows that were being computed,
-    and a damaged row is noticed. Rows that nobody asked for are holes that take no space on disk. Views follow each
-    other, so that a table grows by views without moving what it holds.
+    A row is finished when its checksum is right. So a kill loses only the rows that were being computed, and a damaged
+    row is noticed. Rows that nobody asked for are holes that take no disk space. Views follow each other: a table gets
+    more views without moving what it holds.
 
     Args:
         folder: where its files are.

@@ -162,8 +162,8 @@ class _Encoding(NamedTuple):
 def _encode(views: "_Views", images: np.ndarray, size: int) -> _Encoding:
     """Encodes at most `size` images, (b, 3, H, W).
 
-    A short batch is filled up: the towers round differently at another batch size, and features should not depend on
-    which images happened to be in the cache already.
+    A short batch is filled up. The towers round differently at another batch size, and features must not depend on what
+    was in the cache before.
     """
     full = images if len(images) == size else np.resize(images, (size, *images.shape[1:]))  # repeats the images
     pixels, device = torch.from_numpy(full), views.clip.device

@@ -13,7 +13,7 @@ from typing import Any
 from pfedmoap.client import Recipe
 from pfedmoap.clip import ASSETS
 from pfedmoap.data import PARTITIONS
-from pfedmoap.errors import UserError, refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown, require
 from pfedmoap.methods import METHODS, Method, PFedMoAP
 from pfedmoap.privacy import Privacy
 from pfedmoap.released import PAPER, SWITCHES, Protocol
@@ -67,9 +67,11 @@ class Experiment:
     protocol: Protocol = setting(PAPER, "Paper or released code", PROTOCOL_HELP)
 
     def __post_init__(self):
-        whole = lambda name, least: (_is_whole(getattr(self, name)) and getattr(self, name) >= least,  # noqa: E731
-                                     f"a whole number >= {least}")
-        checks = {
+        def whole(name: str, least: int) -> tuple[bool, str]:
+            value = getattr(self, name)
+            return _is_whole(value) and value >= least, f"a whole number >= {least}"
+
+        require(self, {
             "method": (isinstance(self.method, Method), f"a method such as {', '.join(METHODS)}"),
             "seed": whole("seed", 0),
             "clients": whole("clients", 1),
@@ -88,10 +90,7 @@ class Experiment:
             "weight_decay": (self.weight_decay >= 0, "a number >= 0"),
             "schedule": (self.schedule in ("constant", "cosine"), "constant or cosine"),
             "protocol": (isinstance(self.protocol, Protocol), "a Protocol, such as PAPER or RELEASED"),
-        }
-        for name, (fine, wanted) in checks.items():
-            if not fine:
-                raise UserError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
+        })
         experts = getattr(self.method, "experts", None)
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")

@@ -74,7 +74,7 @@ class Personalised:
 
     @classmethod
     def of(cls, prepared: Prepared, client: int) -> "Personalised":
-        """The model that a client is tested with, given what the federation has trained so far.
+        """The model that a client would be tested with now.
 
         Raises:
             UserError: there is no such client, its method also needs the client's images when it is tested, or images

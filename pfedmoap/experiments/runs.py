@@ -108,7 +108,7 @@ def run_all(
 
 
 def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
-    """Your own folders may change, and others be put in their place, under the same name and hence the same record."""
+    """Refuses to reuse the record of other images: folders of one name, and hence one record, may have changed."""
     records = [record for item in experiments if item.dataset == FOLDERS and (record := store.get(item))]
     if records and place.data_root:
         imageset = load_dataset(FOLDERS, place.data_root)
@@ -119,9 +119,9 @@ def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: 
 
 
 def _compute_features(experiments: Sequence[Experiment], place: Place, progress: bool) -> None:
-    """Fills the cache with the features of sets on disk, which can take minutes, before the runs: with a progress bar.
+    """Computes the features of sets on disk before the runs, with a progress bar, as it can take minutes.
 
-    What goes wrong here is left to the runs that need it to report.
+    Errors are left to the runs, which report them.
     """
     settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision",
                 "protocol")
@@ -198,7 +198,7 @@ def in_batches(experiments: Iterable[Experiment], most: int) -> list[tuple[Exper
 
 
 def _run_batches(batches: Sequence[Batch], jobs: int, bar: tqdm) -> list[Failure]:
-    """Runs first what no other process is at, then waits for the rest."""
+    """Runs what no other process is working on, then waits for the rest."""
     failed = []
     for wait in (False, True):
         work = partial(_work, wait=wait)
@@ -221,14 +221,14 @@ def _work(batch: Batch, on_round: Callable[[], Any], wait: bool) -> Outcome:
         own = [item for item in batch.experiments if item in mine]
         try:
             refuse_other_images(own, batch.place, store)
-            failed = _run_or_part(own, batch.place, store, lambda _: on_round())
+            failed = _run_or_split(own, batch.place, store, lambda _: on_round())
         except UserError as error:
             failed = [(item, error) for item in own]
     return Outcome(tuple(item for item in batch.experiments if item not in mine), failed)
 
 
-def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
-    """Runs what is missing of a batch; where it fails, every run alone, so that not all fail with the one that does."""
+def _run_or_split(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
+    """Runs what is missing of a batch. If it fails, its runs go on one by one, so that only the bad one fails."""
     missing = [experiment for experiment in experiments if store.get(experiment) is None]
     if not missing:
         return []
@@ -249,7 +249,7 @@ def _run_or_part(experiments: list[Experiment], place: Place, store: Store, on_r
     failed, unknown = [], None
     for item in missing:
         try:
-            failed += _run_or_part([item], place, store, on_round)
+            failed += _run_or_split([item], place, store, on_round)
         except Exception as error:
             unknown = unknown or error
     if unknown:

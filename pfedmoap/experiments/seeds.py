@@ -87,8 +87,8 @@ def train_together(
 ) -> list[list[T]]:
     """Trains cohorts of one kind as one batch.
 
-    Cohorts of a later kind wait until no run has one of an earlier kind any more, so that clients with a gate, say,
-    meet those of the other runs even where a run has no clients without.
+    Kinds come in one order. A cohort waits until no run has one of an earlier kind. So clients with a gate meet those
+    of the other runs, even if one of the runs has no clients without.
 
     Args:
         cohorts: of each federation; the next one is asked for when the last one is finished.

@@ -33,9 +33,9 @@ class Incoming:
 class Ingest:
     """Judges the uploads of one experiment, round by round.
 
-    Refused are: another experiment's, a stale or future round's, a second one, one from a client that was not asked or
-    under another client's name, tensors of other names, shapes, dtypes or sizes, numbers that are not finite, and a
-    norm beyond a multiple of the pool's median. An upload that passes may still be poisoned within these bounds.
+    Refused is an upload of another experiment or round, a second one, and one from a client that was not asked or that
+    uses another's name. So are tensors of other names, shapes, dtypes or sizes, numbers that are not finite, and a norm
+    beyond a multiple of the pool's median. An upload that passes may still be poisoned within these bounds.
 
     Attributes:
         norms: client -> norm of each tensor that it last uploaded, for all methods, with a pool or without.

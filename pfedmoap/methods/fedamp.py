@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Server, Tensors
 
@@ -30,8 +30,7 @@ class FedAMP(Method):
     attraction: float = 1.0
 
     def __post_init__(self):
-        if self.attraction < 0:
-            raise UserError(f"fedamp's attraction must be a number >= 0, not {self.attraction!r}.")
+        require(self, {"attraction": (self.attraction >= 0, "a number >= 0")}, "fedamp's ")
 
     def initial_shared(self, context: Context) -> Tensors:
         return {}

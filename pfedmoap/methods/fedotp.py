@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method
 from pfedmoap.methods.transport import partial_transport
 from pfedmoap.server import Tensors
@@ -36,9 +36,12 @@ class FedOTP(Method):
     threshold: float = 1e-3
 
     def __post_init__(self):
-        if not (0 < self.mass <= 1 and self.regularisation > 0 and self.iterations >= 1 and self.threshold >= 0):
-            raise UserError(f"fedotp needs 0 < mass <= 1, regularisation > 0, iterations >= 1 and threshold >= 0, not "
-                            f"{self.mass!r}, {self.regularisation!r}, {self.iterations!r} and {self.threshold!r}.")
+        require(self, {
+            "mass": (0 < self.mass <= 1, "a number > 0 and <= 1"),
+            "regularisation": (self.regularisation > 0, "a number > 0"),
+            "iterations": (self.iterations >= 1, "a whole number >= 1"),
+            "threshold": (self.threshold >= 0, "a number >= 0"),
+        }, "fedotp's ")
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         return {"prompt": download["prompt"], "own": personal.get("own", context.initial_prompt)}

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import UserError, require
 from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Tensors
 
@@ -24,8 +24,9 @@ class FedPer(Method):
     shared_tokens: int | None = None
 
     def __post_init__(self):
-        if self.shared_tokens is not None and self.shared_tokens < 0:
-            raise UserError(f"fedper's shared_tokens must be a whole number >= 0, not {self.shared_tokens!r}.")
+        require(self, {
+            "shared_tokens": (self.shared_tokens is None or self.shared_tokens >= 0, "a whole number >= 0, or None"),
+        }, "fedper's ")
 
     def check(self, features: int, tokens: int) -> None:
         if self.shared_tokens is not None and self.shared_tokens > tokens:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method, mean_cross_entropy
 from pfedmoap.randomness import generator
 from pfedmoap.server import Tensors
@@ -34,9 +34,11 @@ class FedPGP(Method):
     temperature: float = 0.5
 
     def __post_init__(self):
-        if self.rank < 0 or self.mu < 0 or self.temperature <= 0:
-            raise UserError(f"fedpgp needs rank >= 0, mu >= 0 and temperature > 0, not {self.rank!r}, {self.mu!r} and "
-                            f"{self.temperature!r}.")
+        require(self, {
+            "rank": (self.rank >= 0, "a whole number >= 0"),
+            "mu": (self.mu >= 0, "a number >= 0"),
+            "temperature": (self.temperature > 0, "a number > 0"),
+        }, "fedpgp's ")
 
     def start(self, download: Tensors, personal: Tensors, client: int, context: Context) -> Tensors:
         return dict(download) | (personal or self._addition(client, context))

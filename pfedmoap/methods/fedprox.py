@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method
 from pfedmoap.server import Tensors
 
@@ -24,8 +24,7 @@ class FedProx(Method):
     mu: float = 0.5
 
     def __post_init__(self):
-        if self.mu < 0:
-            raise UserError(f"fedprox's mu must be a number >= 0, not {self.mu!r}.")
+        require(self, {"mu": (self.mu >= 0, "a number >= 0")}, "fedprox's ")
 
     def fixed(self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached=None) -> Tensors:
         return {"anchor": model["prompt"]}  # the global prompt that training starts from

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap import gating
-from pfedmoap.errors import UserError
+from pfedmoap.errors import UserError, require
 from pfedmoap.method import Common, Context, Method
 from pfedmoap.randomness import generator
 from pfedmoap.server import Server, Tensors
@@ -53,7 +53,7 @@ class PFedMoAP(Method):
         if isinstance(self.experts, list):
             object.__setattr__(self, "experts", tuple(self.experts))
         counts = self.experts if isinstance(self.experts, tuple) else (self.experts,)
-        checks = {
+        require(self, {
             "lam": (self.lam >= 0, "a number >= 0"),
             "experts": (all(isinstance(k, int) and k >= 0 for k in counts), "a whole number >= 0, or one per client"),
             "expert_choice": (self.expert_choice in ("nearest", "random", "global"), "'nearest', 'random' or 'global'"),
@@ -64,10 +64,7 @@ class PFedMoAP(Method):
             "moe_similarity": (self.moe_similarity in ("dot", "cosine"), "'dot' or 'cosine'"),
             "pooling": (self.pooling in ("stride", "average"), "'stride' or 'average'"),
             "gate_lr": (self.gate_lr >= 0, "a number >= 0"),
-        }
-        for name, (fine, wanted) in checks.items():
-            if not fine:
-                raise UserError(f"pfedmoap's {name} must be {wanted}, not {getattr(self, name)!r}.")
+        }, "pfedmoap's ")
 
     def check(self, features: int, tokens: int) -> None:
         if self.gate == "attention" and features % self.d_gating:

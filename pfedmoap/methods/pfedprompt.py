@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method, OwnImages
 from pfedmoap.server import Tensors
 
@@ -35,9 +35,10 @@ class PFedPrompt(Method):
     cache_sharpness: float = 5.5
 
     def __post_init__(self):
-        if self.cache_weight < 0 or self.cache_sharpness <= 0:
-            raise UserError(f"pfedprompt needs cache_weight >= 0 and cache_sharpness > 0, not {self.cache_weight!r} "
-                            f"and {self.cache_sharpness!r}.")
+        require(self, {
+            "cache_weight": (self.cache_weight >= 0, "a number >= 0"),
+            "cache_sharpness": (self.cache_sharpness > 0, "a number > 0"),
+        }, "pfedprompt's ")
 
     def fixed(
         self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None

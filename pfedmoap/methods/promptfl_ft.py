@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pfedmoap.errors import UserError
+from pfedmoap.errors import require
 from pfedmoap.method import Context, Method
 from pfedmoap.server import Tensors
 
@@ -21,8 +21,7 @@ class PromptFLFT(Method):
     final_epochs: int = 5
 
     def __post_init__(self):
-        if self.final_epochs < 1:
-            raise UserError(f"promptfl_ft's final_epochs must be a whole number >= 1, not {self.final_epochs!r}.")
+        require(self, {"final_epochs": (self.final_epochs >= 1, "a whole number >= 1")}, "promptfl_ft's ")
 
     @property
     def fine_tuning_epochs(self) -> int:

@@ -11,10 +11,9 @@ from pfedmoap.randomness import generator
 def mispaired(imageset: ImageSet, shares: Partition, seed: int) -> Partition:
     """The switch `label_pairing`: every client keeps its labels, but the images come from the top of its domain's list.
 
-    Labels are indexed by the client's share of the domain, images are not: the k-th image of the domain's full list
-    gets the label of the k-th image of the share. A share is read in a random order (from the seed), as the released
-    code's partition is shuffled; the domain's list has the order that the set was read in. About one label in C is
-    right, and all clients of a domain use the same leading images.
+    The k-th image of the domain's full list gets the label of the k-th image of the client's share. The share is read
+    in a random order (from the seed), as the released code's partition is shuffled. The list has the order that the set
+    was read in. So about one label in C is right, and all clients of a domain use the same leading images.
 
     Args:
         shares: as `domain_dirichlet` deals them, every client within one domain.

@@ -24,9 +24,9 @@ def share(number: int, folder: Path) -> dict[str, str]:
 
 @contextmanager
 def one() -> Iterator[None]:
-    """Holds one of the cores that this process shares with others, once it is free; at once if it shares none.
+    """Waits for one of the cores that this process shares with others, and holds it. Without sharing, it does nothing.
 
-    Locks on files are given back by the system, so that a killed process holds nothing.
+    A core is a lock on a file. The system gives it back when a process is killed.
     """
     number, _, folder = os.environ.get(SHARED, "").partition(" ")
     if not number:

@@ -76,18 +76,18 @@ def trains(run: Experiment) -> bool:
     return not run.method.name.startswith("zero_shot")
 
 
-def project(costs: Costs, together: int = 1) -> list[dict]:
+def project(costs: Costs, seeds_per_batch: int = 1) -> list[dict]:
     """One row per grid, with the runs that no grid above it has, and their sum.
 
     Args:
-        together: runs with different seeds that train as one batch.
+        seeds_per_batch: runs with different seeds that train as one batch.
     """
     seen, featured, rows = set(), set(), []
     for name, grid in GRIDS.items():
         runs = {run.key: run for cell in grid("paper").cells.values() for run in cell}
         seconds, counts = defaultdict(float), Counter()
         new = [run for key, run in runs.items() if key not in seen]
-        for batch in in_batches(filter(trains, new), together):
+        for batch in in_batches(filter(trains, new), seeds_per_batch):
             run, steps = batch[0], batch[0].rounds * local_steps(batch[0])
             classes, cohort = SETS[run.dataset][0], max(1, round(run.participation * run.clients))
             counts["steps"] += steps
@@ -113,8 +113,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds-per-batch", type=int, help="runs in a batch; as `run_all` has it by default")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    together = arguments.together or (1 if arguments.device == "cpu" else SEEDS_PER_BATCH)
-    report(project(Costs(arguments.device, arguments.precision, arguments.repeats), together), arguments.out,
+    each = arguments.seeds_per_batch or (1 if arguments.device == "cpu" else SEEDS_PER_BATCH)
+    report(project(Costs(arguments.device, arguments.precision, arguments.repeats), each), arguments.out,
            "projection")
 
 

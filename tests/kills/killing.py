@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pfedmoap.experiments.runs", "open_clip"])
 WRITES = os.O_WRONLY | os.O_RDWR
 
 

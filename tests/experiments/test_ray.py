@@ -153,7 +153,7 @@ def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(ray, place, tmp_pa
 
 
 def test_a_driver_killed_and_restarted_goes_on(ray, place, tmp_path, expected):
-    code = ("import sys; from test_distributed import *\n"
+    code = ("import sys; from test_ray import *\n"
             "run_on_ray(GRID, Place(cache=sys.argv[2]), Store(sys.argv[1]), Cluster(sys.argv[3]), progress=False)")
     arguments = str(tmp_path), place.cache, ray.get_runtime_context().gcs_address
     driver = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=Path(__file__).parent)

@@ -305,7 +305,7 @@ def test_permuting_experts_changes_no_logit(context):
     ("pfedmoap", {"gate": "no"}, "'attention', 'linear' or 'none'"),
     ("pfedmoap", {"expert_choice": "far"}, "'nearest', 'random' or 'global'"),
     ("fedprox", {"mu": -0.1}, "mu must be"),
-    ("fedpgp", {"temperature": 0.0}, "temperature > 0"),
+    ("fedpgp", {"temperature": 0.0}, "temperature must be a number > 0"),
     ("pfedmoap", {"moe_similarity": "l2"}, "'dot' or 'cosine'"),
 ])
 def test_settings_that_make_no_sense_are_refused_by_name(name, settings, message):
