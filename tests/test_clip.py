@@ -88,6 +88,7 @@ def test_the_real_architectures_load_in_openais_format(tmp_path):
     assert spatial.shape == (1, 49, 1024)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # that is how OpenAI's archives were made
 def test_torchscript_archives_are_refused_with_the_remedy(tmp_path):
     path = tmp_path / "RN50.pt"
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)

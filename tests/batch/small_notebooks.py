@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import nbformat
-import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 PARAMETERS = """
@@ -40,17 +39,3 @@ def printed(executed: Path) -> str:
     """What an executed copy shows on standard output."""
     outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", ())]
     return "".join(output.get("text", "") for output in outputs)
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    """table1 writes a table and a figure, table2 fails after its first output."""
-    folder = tmp_path / "notebooks"
-    write_notebook(folder / "table1_good.ipynb", WRITES)
-    write_notebook(folder / "table2_broken.ipynb", "print('so far')", FAILS)
-    return folder
-
-
-@pytest.fixture
-def places(tmp_path) -> dict[str, str]:
-    return {"results": str(tmp_path / "r"), "figures": str(tmp_path / "f")}

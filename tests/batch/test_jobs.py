@@ -8,7 +8,7 @@ from small_notebooks import WRITES, write_notebook
 from pfedmoap.batch import jobs, plan
 from pfedmoap.errors import UserError
 
-pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+pytest_plugins = ["notebook_fixtures"]  # a second conftest.py would hide the first from imports
 
 
 @pytest.mark.parametrize(

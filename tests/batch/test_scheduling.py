@@ -17,7 +17,7 @@ from pfedmoap.batch import execute, plan, scheduling
 from pfedmoap.commands.app import main
 from pfedmoap.system import paths
 
-pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+pytest_plugins = ["notebook_fixtures"]  # a second conftest.py would hide the first from imports
 
 # A kernel that has a process of its own, as those that compute in worker processes.
 WORKS = """

@@ -10,7 +10,7 @@ from pfedmoap.commands.app import main
 from pfedmoap.errors import UserError
 from pfedmoap.system import paths
 
-pytest_plugins = ["small_notebooks"]  # its fixtures; a second conftest.py would hide the first from imports
+pytest_plugins = ["notebook_fixtures"]  # a second conftest.py would hide the first from imports
 
 
 @pytest.fixture
