@@ -115,7 +115,7 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; the method becomes {"name": ..., its settings}."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain["method"] = {"name": self.method.name} | dataclasses.asdict(self.method)
         plain["protocol"] = dataclasses.asdict(self.protocol)
         if self.epsilon == math.inf:
@@ -126,7 +126,7 @@ class Experiment:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Experiment":
         """The inverse of `to_dict`; unknown settings are refused by name."""
         plain = dict(plain)
-        refuse_unknown(plain, [item.name for item in dataclasses.fields(cls)], "setting")
+        refuse_unknown(plain, [field.name for field in dataclasses.fields(cls)], "setting")
         if "method" in plain:
             settings = dict(plain["method"])
             plain["method"] = build_method(settings.pop("name"), **settings)
@@ -156,7 +156,7 @@ def build_method(name: str, **settings: Any) -> Method:
     """A method by name with its settings; unknown names and settings are refused, with the closest one that exists."""
     refuse_unknown([name], list(METHODS), "method")
     method = METHODS[name]
-    refuse_unknown(settings, [item.name for item in dataclasses.fields(method)], f"setting of {name}")
+    refuse_unknown(settings, [field.name for field in dataclasses.fields(method)], f"setting of {name}")
     return method(**settings)
 
 

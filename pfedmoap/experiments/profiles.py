@@ -79,7 +79,7 @@ def from_profile(
         UserError: unknown profile or setting.
     """
     refuse_unknown([profile], list(PROFILES), "profile")
-    refuse_unknown([*base, *overrides], [item.name for item in fields(Experiment)], "setting")
+    refuse_unknown([*base, *overrides], [field.name for field in fields(Experiment)], "setting")
     settings = SETTINGS[profile] | DATASET_SETTINGS.get((profile, dataset.removesuffix("-validation")), {})
     settings |= {"dataset": dataset, "method": method} | base | overrides
     if isinstance(method, CoOp) and "rounds" not in overrides:
@@ -110,13 +110,13 @@ def parse_settings(text: str) -> dict[str, Any]:
     """
     try:
         call = ast.parse(f"settings({text})", mode="eval").body
-        settings = {item.arg: ast.literal_eval(item.value) for item in call.keywords}
+        settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
         well_formed = not call.args and None not in settings
     except (SyntaxError, ValueError):
         well_formed = False
     if not well_formed:
         raise UserError(f"settings must read like \"rounds=2, local_epochs=1\", not {text!r}.")
-    refuse_unknown(settings, [item.name for item in fields(Experiment)], "setting")
+    refuse_unknown(settings, [field.name for field in fields(Experiment)], "setting")
     return settings
 
 

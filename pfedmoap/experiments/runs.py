@@ -99,7 +99,7 @@ def run_all(
     _compute_features(missing, place, progress)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     title += f", up to {seeds_per_batch} seeds as one batch" * (len(batches) < len(missing))
-    with tqdm(total=sum(item.rounds for item in missing), desc=title, unit="round", disable=not progress) as bar:
+    with tqdm(total=sum(run.rounds for run in missing), desc=title, unit="round", disable=not progress) as bar:
         failed = _run_batches(batches, jobs, bar)
     if failed:
         lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
@@ -109,7 +109,7 @@ def run_all(
 
 def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
     """Refuses to reuse the record of other images: folders of one name, and hence one record, may have changed."""
-    records = [record for item in experiments if item.dataset == FOLDERS and (record := store.get(item))]
+    records = [record for run in experiments if run.dataset == FOLDERS and (record := store.get(run))]
     if records and place.data_root:
         imageset = load_dataset(FOLDERS, place.data_root)
         for record in records:
@@ -141,12 +141,12 @@ def _run(experiments, place, store, progress, on_round) -> list[Record]:
     started = time.perf_counter()
     prepared = [prepare(experiment, place, progress) for experiment in experiments]
     ready = time.perf_counter()
-    for item in prepared:
-        if store and (checkpoint := store.load_checkpoint(item.experiment)):
-            resume(item, *checkpoint)
-    federations = [item.federation for item in prepared]
+    for run in prepared:
+        if store and (checkpoint := store.load_checkpoint(run.experiment)):
+            resume(run, *checkpoint)
+    federations = [run.federation for run in prepared]
     first, named = experiments[0], ", ".join(str(experiment.seed) for experiment in experiments)
-    with tqdm(total=sum(item.rounds for item in experiments), initial=sum(len(run.history) for run in federations),
+    with tqdm(total=sum(run.rounds for run in experiments), initial=sum(len(run.history) for run in federations),
               desc=f"{first.method.title} on {first.dataset}, seed {named}", unit="round", disable=not progress) as bar:
         for index, result in rounds_of(federations):
             experiment = experiments[index]
@@ -160,7 +160,7 @@ def _run(experiments, place, store, progress, on_round) -> list[Record]:
     seeds = len(experiments)
     seconds = {"prepare": (ready - started) / seeds, "total": (time.perf_counter() - started) / seeds}
     # The same whether it was just run or read back.
-    records = [json.loads(json.dumps(record_of(item, seconds, seeds))) for item in prepared]
+    records = [json.loads(json.dumps(record_of(run, seconds, seeds))) for run in prepared]
     if store:
         for experiment, record in zip(experiments, records, strict=True):
             store.put(experiment, record)
@@ -216,15 +216,15 @@ def _run_batches(batches: Sequence[Batch], jobs: int, bar: tqdm) -> list[Failure
 def _work(batch: Batch, on_round: Callable[[], Any], wait: bool) -> Outcome:
     store = Store(batch.folder)
     with ExitStack() as claims:  # in an order that all processes keep to, so that no two wait for each other
-        mine = {experiment for experiment in sorted(batch.experiments, key=lambda item: item.key)
+        mine = {experiment for experiment in sorted(batch.experiments, key=lambda run: run.key)
                 if claims.enter_context(store.claim(experiment, wait))}
-        own = [item for item in batch.experiments if item in mine]
+        claimed = [run for run in batch.experiments if run in mine]
         try:
-            refuse_other_images(own, batch.place, store)
-            failed = _run_or_split(own, batch.place, store, lambda _: on_round())
+            refuse_other_images(claimed, batch.place, store)
+            failed = _run_or_split(claimed, batch.place, store, lambda _: on_round())
         except UserError as error:
-            failed = [(item, error) for item in own]
-    return Outcome(tuple(item for item in batch.experiments if item not in mine), failed)
+            failed = [(run, error) for run in claimed]
+    return Outcome(tuple(run for run in batch.experiments if run not in mine), failed)
 
 
 def _run_or_split(experiments: list[Experiment], place: Place, store: Store, on_round: Callable) -> list[Failure]:
@@ -247,9 +247,9 @@ def _run_or_split(experiments: list[Experiment], place: Place, store: Store, on_
         _log.warning("%s do not run as one batch, now each by itself: %s", labels, str(error))
     # After the except block, as the error holds the batch's tables, for which there may have been too little memory.
     failed, unknown = [], None
-    for item in missing:
+    for experiment in missing:
         try:
-            failed += _run_or_split([item], place, store, on_round)
+            failed += _run_or_split([experiment], place, store, on_round)
         except Exception as error:
             unknown = unknown or error
     if unknown:

@@ -56,17 +56,17 @@ def train_shadows(
     Returns:
         Prompts, (shadows, m, e), on the CPU.
     """
-    starts = {one: method.start(download, {}, one, context) for one in ids}
+    starts = {shadow: method.start(download, {}, shadow, context) for shadow in ids}
     of = dict(zip(ids, shards, strict=True))
     prompts = []
     for group in chunks([list(ids)], cohort):
-        start = stack([starts[one] for one in group], labels.device)
+        start = stack([starts[shadow] for shadow in group], labels.device)
         fixed = method.fixed(start, [download] * len(group), context)
-        batches = draw_batches(group, [of[one] for one in group], recipe, seed=seed, round=number,
+        batches = draw_batches(group, [of[shadow] for shadow in group], recipe, seed=seed, round=number,
                                past_epochs=[past_epochs] * len(group), views=len(features))
         trained = local_update(method, start, fixed, batches, features, labels, recipe, context)
         uploads = method.upload(trained.tensors)["prompt"].cpu()  # (cohort, m, e)
-        for one, prompt in zip(group, uploads, strict=True):
-            noisy = add_noise({"prompt": prompt}, sigma, seed, number, one) if sigma else {"prompt": prompt}
+        for shadow, prompt in zip(group, uploads, strict=True):
+            noisy = add_noise({"prompt": prompt}, sigma, seed, number, shadow) if sigma else {"prompt": prompt}
             prompts.append(noisy["prompt"])
     return torch.stack(prompts)

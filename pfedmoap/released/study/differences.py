@@ -60,4 +60,4 @@ def square(grid: Grid, store: Store, what: str) -> pd.DataFrame:
 
 def idle(grid: Grid) -> list[str]:
     """The switches that can touch none of the grid's runs."""
-    return [switch for switch in SWITCHES if not any(touches(switch, item) for item in grid)]
+    return [switch for switch in SWITCHES if not any(touches(switch, run) for run in grid)]

@@ -69,14 +69,14 @@ def verdict(accuracy: pd.DataFrame, chance: float) -> str:
         chance: accuracy of guessing, in percent.
     """
     against = [] if at_chance(accuracy.iloc[:, 0], chance) else [f"{accuracy.columns[0]} is not at chance"]
-    against += [f"{one.upper} is not above {one.lower}" for one in steps(accuracy) if one.mean <= 0]
+    against += [f"{step.upper} is not above {step.lower}" for step in steps(accuracy) if step.mean <= 0]
     if against:
         return "no: " + ", ".join(against)
     if len(accuracy) == 1:
         return "yes, but one seed shows no spread"
-    if weak := [one for one in steps(accuracy) if not one.firm]:
+    if weak := [step for step in steps(accuracy) if not step.firm]:
         return "in the mean, but not firmly: " + ", ".join(
-            f"{one.upper} above {one.lower} (in {one.above} of {one.seeds} seeds)" for one in weak)
+            f"{step.upper} above {step.lower} (in {step.above} of {step.seeds} seeds)" for step in weak)
     return "yes, in each seed and by more than the spread"
 
 

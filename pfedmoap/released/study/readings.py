@@ -29,7 +29,7 @@ def reading(grid: Grid, store: Store) -> str:
     """What the switches do on one data set: who is ahead, what moves whom, and what becomes of pFedMoAP's lead."""
     means, off, spread = (square(grid, store, what) for what in ("mean", "difference", "spread"))
     filled = means.fillna(means.loc["paper"])
-    seeds = len({item.seed for item in grid})
+    seeds = len({run.seed for run in grid})
     sentences = [f"**{title(grid)}.** Under the paper's protocol {_ranked(filled.loc['paper'])}."]
     if "released" in means.index:
         sentences.append(f"With all switches together {_ranked(filled.loc['released'])}.")
@@ -57,7 +57,7 @@ def origins(boards: Mapping[str, Grid], store: Store) -> str:
         "neither": "As published under neither: not explained here",
         "published within its spread": "Published, but within the published spread"}
     lines = [f"- **{headings[key]}:** {', '.join(found[key])}." for key in headings if key in found]
-    if lines and len({item.seed for grid in boards.values() for item in grid}) == 1:
+    if lines and len({run.seed for grid in boards.values() for run in grid}) == 1:
         lines.append("- One seed: whatever differs by its sign alone is counted, however little it is.")
     return "\n".join(lines)
 

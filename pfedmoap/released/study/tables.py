@@ -48,7 +48,7 @@ def switch_table() -> Table:
 def difference_table(grid: Grid, store: Store) -> Table:
     """Accuracies under the paper's protocol and under all switches, and each switch's difference from the paper's."""
     means, stds, off, spread = (square(grid, store, what) for what in ("mean", "std", "difference", "spread"))
-    seeds = sorted({item.seed for item in grid})
+    seeds = sorted({run.seed for run in grid})
     accuracy = _texts(means, stds, len(seeds)).loc[[each for each in SHOWN if each in means.index]]
     change = _texts(off, spread, len(seeds), sign="+").iloc[1:]
     beyond = (off.abs() > spread + ROUNDING).iloc[1:] & (len(seeds) > 1)
