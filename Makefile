@@ -25,7 +25,7 @@ reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick
 	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k attention"
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: $(INSTALLED) ## lint everything, and check the types of the root and methods; seconds
 	$(BIN)/ruff check .
