@@ -44,21 +44,24 @@ def gate_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def attention(
-    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
-) -> Tensor:
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float,
+    trained: int | None = None,
+) -> Tensor:  # fmt: skip
     """The attention weights for the same arguments as `attend`: (clients, h, B, J, C).
 
     Classes come last so that the softmax over experts runs over contiguous rows.
     """
     q = _split(_linear(gate, "query", queries), heads)  # (clients, h, B, g/h)
-    k = _split(_linear(gate, "key", experts).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
+    k = _split(_linear(gate, "key", experts, trained).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
     scores = (scale * q @ k.mT).unflatten(-1, experts.shape[1:3])  # (clients, h, B, J, C)
-    return scores.masked_fill(~present[:, None, None, :, None], float("-inf")).softmax(-2)
+    absent = torch.where(present, 0.0, float("-inf"))  # added, as its gradient then costs nothing
+    return (scores + absent[:, None, None, :, None]).softmax(-2)
 
 
 def attend(
-    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
-) -> tuple[Tensor, Tensor]:
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float,
+    trained: int | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Multi-head attention of images over experts, one class at a time (equation 11).
 
     Args:
@@ -68,27 +71,30 @@ def attend(
         present: (clients, J) bool; False marks the padding of clients that hold fewer experts.
         heads: number of heads; g must be a multiple.
         scale: factor on the scores (10 in the released code; "scaled dot product" would be (g / heads) ** -0.5).
+        trained: how many of the experts, from the first on, get a gradient, as the others are fixed; None: all.
 
     Returns:
         The enhanced text features T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, J).
     """
-    weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
-    values = _linear(gate, "value", experts).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
+    weights = attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
+    values = _linear(gate, "value", experts, trained).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
     mixed = torch.einsum("nhbjc,njchw->nbchw", weights, values).flatten(-2)  # (clients, B, C, g)
     return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)  # (clients, B, C, heads, J)
 
 
 def dot_product(
-    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float
-) -> Tensor:
+    gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float,
+    trained: int | None = None,
+) -> Tensor:  # fmt: skip
     """<I, T_MoE> for the same arguments as `attend`, without forming T_MoE: (clients, B, C).
 
     W_o is applied to the image instead of to every class's mixture: <q, W_o m + b_o> = <W_o^T q, m> + <q, b_o>, and m
     is linear in the values, so that one number per expert, <W_o^T q, v>, is all that has to be mixed.
     """
-    weights = attention(gate, queries, experts, present, heads=heads, scale=scale)  # (clients, h, B, J, C)
+    weights = attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
     back = queries @ gate["gate.output.weight"]  # (clients, B, g)
-    matches = _split(back, heads) @ _split(_linear(gate, "value", experts).flatten(1, 2), heads).mT  # (.., h, B, J*C)
+    values = _split(_linear(gate, "value", experts, trained).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
+    matches = _split(back, heads) @ values.mT  # (clients, h, B, J*C)
     mixed = (weights * matches.unflatten(-1, experts.shape[1:3])).sum((1, 3))  # (clients, B, C)
     return mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
 
@@ -119,13 +125,35 @@ def linear_match(gate: dict[str, Tensor], images: Tensor, experts: Tensor, prese
     return torch.einsum("nbj,nbd,njcd->nbc", scores.softmax(-1), images, experts)
 
 
+class _Linear(torch.autograd.Function):
+    """A linear map per client whose inputs need a gradient only in their first rows, here those of trained experts."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, bias: Tensor, inputs: Tensor, trained: int) -> Tensor:
+        ctx.save_for_backward(weight, inputs)
+        ctx.trained = trained
+        return torch.baddbmm(bias[:, None], inputs, weight.mT)  # (clients, rows, g)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        weight, inputs = ctx.saved_tensors
+        to_inputs = torch.zeros_like(inputs)
+        torch.bmm(grad[:, : ctx.trained], weight, out=to_inputs[:, : ctx.trained])
+        return (inputs.mT @ grad).mT, grad.sum(1), to_inputs, None
+
+
 def _split(x: Tensor, heads: int) -> Tensor:
     """(clients, rows, g) -> (clients, h, rows, g/h)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor) -> Tensor:
-    """Every client's own linear map: (clients, ..., g) -> (clients, ..., g)."""
+def _linear(gate: dict[str, Tensor], name: str, inputs: Tensor, trained: int | None = None) -> Tensor:
+    """Every client's own linear map: (clients, ..., g) -> (clients, ..., g).
+
+    Args:
+        trained: how many of the entries on the second axis need a gradient, from the first on; None: all.
+    """
     weight, bias = gate[f"gate.{name}.weight"], gate[f"gate.{name}.bias"]  # (clients, g, g), (clients, g)
     flat = inputs.flatten(1, -2)  # (clients, rows, g)
-    return torch.baddbmm(bias[:, None], flat, weight.transpose(1, 2)).view(*inputs.shape[:-1], -1)
+    rows = flat.shape[1] if trained is None else trained * inputs[0, 0, ..., 0].numel()
+    return _Linear.apply(weight, bias, flat, rows).view(*inputs.shape[:-1], -1)

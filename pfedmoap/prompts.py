@@ -109,12 +109,17 @@ class PromptEncoder:
             UserError: a class name that does not fit behind m context tokens.
         """
         self.check_length(prompts.shape[1])
-        x = self._embed(prompts)  # (P, n+S, e), n = 1+m
-        prefix = prompts.shape[1] + 1
+        head, tail = self._embed(prompts)  # (P, n, e) with n = 1+m, (1, S, e)
+        x = torch.cat([head, tail.expand(len(prompts), -1, -1)], dim=1)  # (P, n+S, e)
+        prefix = head.shape[1]
         slots = torch.arange(self._layout.longest, device=x.device)
         visible = slots[:, None] >= slots  # (L, L) a suffix token sees its class's past; padding is never an output
-        for block in self._blocks[:-1]:
-            x = x + self._attention(x, block, prefix, visible)
+        for number, block in enumerate(self._blocks[:-1]):
+            if number == 0:  # no suffix has seen a prompt yet: the suffixes are the same for all prompts, and fixed
+                head, tail = self._qkv(head, block), self._qkv(tail, block)
+            else:
+                head, tail = self._qkv(x, block).split([prefix, x.shape[1] - prefix], dim=1)
+            x = x + self._attention(head, tail, block, visible)
             x = x + self._mlp(x, block)
         x = x[:, prefix + self._layout.eot] + self._eot_attention(x, self._blocks[-1], prefix, visible)  # (P, C, e)
         x = x + self._mlp(x, self._blocks[-1])
@@ -146,17 +151,17 @@ class PromptEncoder:
                             f"{self.clip.name} has room for {room} behind {context_tokens} context tokens: shorten the "
                             f"name or use fewer context tokens.")
 
-    def _embed(self, prompts: Tensor) -> Tensor:
-        count, positions = len(prompts), self.clip.model.positional_embedding.float()
-        prefix = prompts.shape[1] + 1
-        start = self._start.expand(count, -1, -1)
-        head = torch.cat([start, prompts], dim=1) + positions[:prefix]  # (P, n, e)
-        tail = (self._suffix + positions[prefix + self._layout.offsets]).expand(count, -1, -1)  # (P, S, e)
-        return torch.cat([head, tail], dim=1)
+    def _embed(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Prefixes (P, n, e), and the suffixes of all classes, (1, S, e)."""
+        positions, prefix = self.clip.model.positional_embedding.float(), prompts.shape[1] + 1
+        head = torch.cat([self._start.expand(len(prompts), -1, -1), prompts], dim=1) + positions[:prefix]
+        return head, (self._suffix + positions[prefix + self._layout.offsets])[None]
 
-    def _attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
-        qkv = F.linear(self._normed(x, block.norm1), *block.qkv)  # (P, n+S, 3e)
-        head, tail = qkv.split([prefix, qkv.shape[1] - prefix], dim=1)
+    def _qkv(self, x: Tensor, block: Block) -> Tensor:
+        return F.linear(self._normed(x, block.norm1), *block.qkv)  # (P, T, 3e)
+
+    def _attention(self, head: Tensor, tail: Tensor, block: Block, visible: Tensor) -> Tensor:
+        """Of queries, keys and values of prefixes (P, n, 3e) and suffixes (P or 1, S, 3e): (P, n+S, e)."""
         head_q, head_k, head_v = self._split(head)  # (P, h, n, e/h)
         head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
         q, k, v = self._split(_Pad.apply(tail, self._layout))  # (P, h, C*L, e/h)
@@ -193,8 +198,9 @@ class PromptEncoder:
         q = q * q.shape[-1] ** -0.5
         to_head = q @ head_k.mT  # (P, h, C*Q, n)
         to_own = q.unflatten(2, (classes, -1)) @ own_k.mT  # (P, h, C, Q, L)
-        to_own = to_own.masked_fill(~visible, float("-inf")).flatten(2, 3)  # (P, h, C*Q, L)
-        weights = torch.cat([to_head, to_own], dim=-1).softmax(-1)
+        hidden = torch.where(visible, 0.0, float("-inf")).to(to_own)  # added, as its gradient then costs nothing
+        to_own = (to_own + hidden).flatten(2, 3)  # (P, h, C*Q, L)
+        weights = torch.cat([to_head, to_own.expand(len(to_head), -1, -1, -1)], dim=-1).softmax(-1)
         head_weights, own_weights = weights.split([head_k.shape[2], own_k.shape[3]], dim=-1)
         from_own = own_weights.unflatten(2, (classes, -1)) @ own_v  # (P, h, C, Q, e/h)
         return head_weights @ head_v + from_own.flatten(2, 3)

@@ -45,6 +45,25 @@ def test_equals_torchs_attention_for_every_number_of_experts(scale):
         assert (weights[client, ..., count:] == 0).all()
 
 
+def test_gradients_are_torchs_and_fixed_experts_get_none():
+    generator = torch.manual_seed(0)
+    gate = {name: tensor.requires_grad_() for name, tensor in gates(1).items()}
+    queries, experts = torch.randn(1, 6, 128, generator=generator), torch.randn(1, 4, 5, 128, generator=generator)
+    wanted, module = torch.randn(6, 5, 128, generator=generator), as_torch(gate, 0, 8, 10.0)
+    keys = experts[0].transpose(0, 1).repeat_interleave(6, 0).requires_grad_()  # (C*B, J, g)
+    output, _ = module(queries[0].repeat(5, 1)[:, None], keys, keys)  # (C*B, 1, g)
+    (output.unflatten(0, (5, 6)).squeeze(2).transpose(0, 1) * wanted).sum().backward()
+    expected = keys.grad.unflatten(0, (5, 6)).sum(1).transpose(0, 1)  # (J, C, g)
+    of_values = module.in_proj_weight.grad[256:]
+    for trained in (None, 1, 3):
+        leaf = experts.clone().requires_grad_()
+        output, _ = attend(gate, queries, leaf, torch.ones(1, 4, dtype=bool), heads=8, scale=10.0, trained=trained)
+        found, weight = torch.autograd.grad((output[0] * wanted).sum(), [leaf, gate["gate.value.weight"]])
+        torch.testing.assert_close(found[0, :trained], expected[:trained], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(weight[0], of_values, atol=1e-4, rtol=1e-4)
+        assert trained is None or (found[0, trained:] == 0).all()
+
+
 def test_the_order_of_experts_does_not_matter():
     generator = torch.manual_seed(0)
     queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 5, 4, 128, generator=generator)

@@ -171,6 +171,7 @@ class PFedMoAP(Method):
             "present": present,
             "heads": self.heads,
             "scale": self.attention_scale or (self.d_gating / self.heads) ** -0.5,
+            "trained": 1,
         }
 
     def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> dict[str, Tensor]:
