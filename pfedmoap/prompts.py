@@ -115,7 +115,7 @@ class PromptEncoder:
         slots = torch.arange(self._layout.longest, device=x.device)
         visible = slots[:, None] >= slots  # (L, L) a suffix token sees its class's past; padding is never an output
         for number, block in enumerate(self._blocks[:-1]):
-            if number == 0:  # no suffix has seen a prompt yet: the suffixes are the same for all prompts, and fixed
+            if number == 0 and len(prompts) > 1:  # no suffix has seen a prompt yet: one row serves all, and is fixed
                 head, tail = self._qkv(head, block), self._qkv(tail, block)
             else:
                 head, tail = self._qkv(x, block).split([prefix, x.shape[1] - prefix], dim=1)
