@@ -20,7 +20,7 @@ class Evaluation:
 
     Attributes:
         accuracies: of every client that was tested, 0 to 1, in client order.
-        diagnostics: the method's own numbers (`Method.diagnose`). Each is the mean over a client's first test batch,
+        diagnostics: the method's own numbers (`Method.examine`). Each is the mean over a client's first test batch,
             then over the clients that have it.
     """
 
@@ -94,11 +94,12 @@ def _test(
     for start in range(0, padded.shape[1], TEST_BATCH):
         at = padded[:, start : start + TEST_BATCH]  # (clients, B)
         present = torch.arange(start, start + at.shape[1], device=device) < lengths[:, None]
-        logits = method.logits(model, fixed, data.test_features[at], context)  # (clients, B, C)
-        correct += ((logits.argmax(-1) == data.test_labels[at]) & present).sum(1)
         if start == 0:
-            numbers = method.diagnose(model, fixed, data.test_features[at], context)
+            logits, numbers = method.examine(model, fixed, data.test_features[at], context)
             diagnostics = {name: (value * present).sum(1) / present.sum(1) for name, value in numbers.items()}
+        else:
+            logits = method.logits(model, fixed, data.test_features[at], context)  # (clients, B, C)
+        correct += ((logits.argmax(-1) == data.test_labels[at]) & present).sum(1)
     return correct.cpu(), diagnostics
 
 

@@ -43,7 +43,7 @@ def gate_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name.startswith("gate.")}
 
 
-def attention(
+def _attention(
     gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float,
     trained: int | None = None,
 ) -> Tensor:  # fmt: skip
@@ -76,7 +76,7 @@ def attend(
     Returns:
         The enhanced text features T_MoE (clients, B, C, g) and the attention weights (clients, B, C, heads, J).
     """
-    weights = attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
+    weights = _attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
     values = _linear(gate, "value", experts, trained).unflatten(-1, (heads, -1))  # (clients, J, C, h, g/h)
     mixed = torch.einsum("nhbjc,njchw->nbchw", weights, values).flatten(-2)  # (clients, B, C, g)
     return _linear(gate, "output", mixed), weights.permute(0, 2, 4, 1, 3)  # (clients, B, C, heads, J)
@@ -85,18 +85,19 @@ def attend(
 def dot_product(
     gate: dict[str, Tensor], queries: Tensor, experts: Tensor, present: Tensor, *, heads: int, scale: float,
     trained: int | None = None,
-) -> Tensor:  # fmt: skip
-    """<I, T_MoE> for the same arguments as `attend`, without forming T_MoE: (clients, B, C).
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """<I, T_MoE> (clients, B, C) for the same arguments as `attend`, without forming T_MoE, and the attention weights.
 
     W_o is applied to the image instead of to every class's mixture: <q, W_o m + b_o> = <W_o^T q, m> + <q, b_o>, and m
     is linear in the values, so that one number per expert, <W_o^T q, v>, is all that has to be mixed.
     """
-    weights = attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
+    weights = _attention(gate, queries, experts, present, heads=heads, scale=scale, trained=trained)
     back = queries @ gate["gate.output.weight"]  # (clients, B, g)
     values = _split(_linear(gate, "value", experts, trained).flatten(1, 2), heads)  # (clients, h, J*C, g/h)
     matches = _split(back, heads) @ values.mT  # (clients, h, B, J*C)
     mixed = (weights * matches.unflatten(-1, experts.shape[1:3])).sum((1, 3))  # (clients, B, C)
-    return mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
+    match = mixed + torch.einsum("nbg,ng->nb", queries, gate["gate.output.bias"])[..., None]
+    return match, weights.permute(0, 2, 4, 1, 3)  # (clients, B, C), (clients, B, C, heads, J)
 
 
 def cosine(queries: Tensor, enhanced: Tensor) -> Tensor:

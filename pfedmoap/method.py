@@ -158,9 +158,11 @@ class Method:
         logits = self.logits(model, fixed, images, context)  # (clients, B, C)
         return mean_cross_entropy(logits, labels, present)
 
-    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> dict[str, Tensor]:
-        """Numbers about the tested model that go into the record, per client and image: name -> (clients, B)."""
-        return {}
+    def examine(
+        self, model: Tensors, fixed: Tensors, images: Tensor, context: Common
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits at test time, and numbers about the model for the record: name -> (clients, B)."""
+        return self.logits(model, fixed, images, context), {}
 
     def learning_rate(self, name: str, lr: float) -> float:
         """The learning rate of a trained tensor, given the experiment's."""

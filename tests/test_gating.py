@@ -111,8 +111,9 @@ def test_the_dot_product_is_that_of_the_enhanced_features():
     queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 5, 4, 128, generator=generator)
     present = torch.tensor([[True] * 5, [True, False, True, False, False]])
     gate = gates(2)
-    enhanced, _ = attend(gate, queries, experts, present, heads=8, scale=10.0)
-    fast = dot_product(gate, queries, experts, present, heads=8, scale=10.0)
+    enhanced, weights = attend(gate, queries, experts, present, heads=8, scale=10.0)
+    fast, same_weights = dot_product(gate, queries, experts, present, heads=8, scale=10.0)
+    assert torch.equal(weights, same_weights)
     torch.testing.assert_close(fast, torch.einsum("nbg,nbcg->nbc", queries, enhanced), atol=1e-5, rtol=1e-5)
 
 

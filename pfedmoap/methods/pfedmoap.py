@@ -148,19 +148,42 @@ class PFedMoAP(Method):
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         """s sim(I, T_MoE) + lambda s sim(I, T_L) (equation 10); without a gate s sim(I, T_L)."""
+        return self._mix(model, fixed, images, context)[0]
+
+    def examine(
+        self, model: Tensors, fixed: Tensors, images: Tensor, context: Common
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The logits, and how evenly the attention looks at the experts: its entropy, 1 when all 1 + K weigh the same.
+
+        Returns:
+            Besides the logits {"attention_entropy": (clients, B)}, the mean over classes and heads; nothing for clients
+            without experts.
+        """
+        logits, weights = self._mix(model, fixed, images, context)
+        if weights is None or not fixed["present"].any(1).all():
+            return logits, {}
+        entropy = torch.special.entr(weights).sum(-1).mean((2, 3))  # (clients, B)
+        return logits, {"attention_entropy": entropy / (1 + fixed["present"].sum(1, keepdim=True)).log()}
+
+    def _mix(
+        self, model: Tensors, fixed: Tensors, images: Tensor, context: Common
+    ) -> tuple[Tensor, Tensor | None]:
+        """The logits (clients, B, C), and the weights of the attention gate (clients, B, C, heads, 1+K)."""
         text = context.text(model["prompt"])  # (clients, C, d)
         local = context.logit_scale * images @ text.transpose(1, 2)  # (clients, B, C)
         if "experts" not in fixed:
-            return local
+            return local, None
         if self.gate == "linear":
             experts, present = _with_local(text, fixed)
-            match = gating.linear_match(model, images, experts, present)  # (clients, B, C)
-        elif self.moe_similarity == "dot":
-            match = gating.dot_product(model, **self.gate_inputs(fixed, images, text))
+            match, weights = gating.linear_match(model, images, experts, present), None
         else:
             inputs = self.gate_inputs(fixed, images, text)
-            match = gating.cosine(inputs["queries"], gating.attend(model, **inputs)[0])
-        return context.logit_scale * match + self.lam * local
+            if self.moe_similarity == "dot":
+                match, weights = gating.dot_product(model, **inputs)
+            else:
+                enhanced, weights = gating.attend(model, **inputs)
+                match = gating.cosine(inputs["queries"], enhanced)
+        return context.logit_scale * match + self.lam * local, weights
 
     def gate_inputs(self, fixed: Tensors, images: Tensor, text: Tensor) -> dict[str, Any]:
         """The arguments of `gating.attend` besides the gate; expert 0 is the local one."""
@@ -173,18 +196,6 @@ class PFedMoAP(Method):
             "scale": self.attention_scale or (self.d_gating / self.heads) ** -0.5,
             "trained": 1,
         }
-
-    def diagnose(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> dict[str, Tensor]:
-        """How evenly the attention looks at the experts: its entropy, 1 when all 1 + K weigh the same.
-
-        Returns:
-            {"attention_entropy": (clients, B)}, the mean over classes and heads; nothing for clients without experts.
-        """
-        if self.gate != "attention" or "experts" not in fixed or not fixed["present"].any(1).all():
-            return {}
-        weights = gating.attention(model, **self.gate_inputs(fixed, images, context.text(model["prompt"])))
-        entropy = torch.special.entr(weights.permute(0, 2, 4, 1, 3)).sum(-1).mean((2, 3))  # (clients, B)
-        return {"attention_entropy": entropy / (1 + fixed["present"].sum(1, keepdim=True)).log()}
 
     def learning_rate(self, name: str, lr: float) -> float:
         if name.startswith("gate."):

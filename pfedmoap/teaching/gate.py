@@ -117,7 +117,7 @@ def gradients(prepared: Prepared, client: int) -> pd.Series:
     inputs = _in_double(personal.method.gate_inputs(personal.fixed, images, text))
     gate = {name: tensor.requires_grad_() for name, tensor in _in_double(_gate(personal)).items()}
     local = (images @ text.mT).double()  # (1, n_i, C)
-    logits = context.logit_scale * (gating.dot_product(gate, **inputs) + personal.method.lam * local)
+    logits = context.logit_scale * (gating.dot_product(gate, **inputs)[0] + personal.method.lam * local)
     loss = F.cross_entropy(logits[0], data.train_labels[rows])
     norms = [gradient.norm().item() for gradient in torch.autograd.grad(loss, list(gate.values()))]
     return pd.Series(norms, index=[name.removeprefix("gate.") for name in gate], name="gradient")

@@ -155,7 +155,7 @@ def test_attention_is_the_gates(prepared):
     assert personal.lenders == prepared.federation.server.pool.nearest(3, 9)
     inputs = personal.method.gate_inputs(personal.fixed, images[None, :5], context.text(personal.model["prompt"]))
     assert torch.allclose(gating.attend(personal.model, **inputs)[1][0].double(), weights, atol=1e-6)
-    diagnosed = personal.method.diagnose(personal.model, personal.fixed, images[None, :5], context)
+    _, diagnosed = personal.method.examine(personal.model, personal.fixed, images[None, :5], context)
     assert gate.entropy(weights).numpy() == pytest.approx(diagnosed["attention_entropy"][0].numpy(), abs=1e-5)
 
 
