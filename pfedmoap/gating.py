@@ -138,8 +138,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         weight, inputs = ctx.saved_tensors
-        to_inputs = torch.zeros_like(inputs)
-        torch.bmm(grad[:, : ctx.trained], weight, out=to_inputs[:, : ctx.trained])
+        to_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[2] else None
+        if to_inputs is not None:
+            torch.bmm(grad[:, : ctx.trained], weight, out=to_inputs[:, : ctx.trained])
         return (inputs.mT @ grad).mT, grad.sum(1), to_inputs, None
 
 

@@ -35,9 +35,16 @@ def step_flops(step: Step) -> int:
     text += 2 * last + 3 * last_attention + 2 * 2 * classes * e * width
     own = 2 * 2 * BATCH * classes * width  # the local prompt's logits; images need no gradient
     g, pairs = step.method.d_gating, (1 + step.method.experts) * classes
-    gate = 2 * 4 * BATCH * g * g + 2 * 6 * pairs * g * g  # W_q and W_o see images, W_k and W_v all experts
+    gate = 2 * 4 * BATCH * g * g  # W_q and W_o see images
+    gate += 2 * (4 * pairs + 2 * classes) * g * g  # W_k and W_v see all experts; the local one alone has a gradient
     gate += 2 * 6 * BATCH * pairs * g + 2 * 2 * BATCH * g  # scores and matches; the output bias
-    return int(prompts * (text + own + gate))
+    total = prompts * (text + own + gate)
+    if prompts > 1:  # in the first block, one row of suffixes serves all prompts and needs no gradient
+        scores = 2 * classes * longest * longest * e
+        total -= 6 * len(layout.pack) * e * e * (2 * prompts - 1)  # q, k, v
+        total -= scores * (3 * prompts - 1) + scores * prompts  # queries with own keys; mixtures of own values
+        total -= 2 * classes * longest * prefix * e * prompts  # queries with the prefix's keys
+    return int(total)
 
 
 class BytesMoved(TorchDispatchMode):
