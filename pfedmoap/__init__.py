@@ -1,7 +1,7 @@
 """pFedMoAP: personalised federated prompt learning on a frozen CLIP (ICLR 2025). Start here.
 
     from pfedmoap import PFedMoAP, from_profile, run
-    record = run(from_profile("patterns", PFedMoAP(lam=0.5, experts=9)))
+    record = run(from_profile("nature", PFedMoAP(lam=0.5, experts=9)))
 
 The paper, in reading order; these files need torch, open_clip and numpy alone:
 

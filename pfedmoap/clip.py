@@ -7,29 +7,27 @@ pretrained tag, by name and local file, or as shipped in `pfedmoap/embedded` (th
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision import transforms
 from torchvision.transforms import functional as TF
 
+from pfedmoap.checkpoints import ASSETS, find_weights, read_state_dict
 from pfedmoap.errors import UserError
 
-OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's state dicts hold besides weights
-ASSETS = Path(__file__).resolve().with_name("embedded") / "assets"  # the shipped CLIP
+PREPROCESSING = {"embedded_clip": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}  # where open_clip's own is another
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -128,24 +126,24 @@ class Clip:
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Normalised global features. (B, 3, H, W) -> (B, d), fp32, on the CLIP's device."""
-        features = self.model.visual(images.to(self.device, self.dtype))
-        return F.normalize(features.float(), dim=-1)  # (B, d)
+        return self._encoded(self.model.visual, images)
 
     @torch.no_grad()
     def encode_spatial(self, images: Tensor) -> Tensor:
         """Normalised features of every image position, in the joint space. (B, 3, H, W) -> (B, M, d), fp32.
 
-        ResNets run their attention pool with every position as a query and drop the pooled one; ViTs apply the
-        final norm and projection to every patch token and drop the class token (SPEC 8, FedOTP).
+        ResNets run their attention pool with every position as a query and drop the pooled one; ViTs apply the final
+        norm and projection to every patch token and drop the class token (SPEC 8, FedOTP). Timm's convolutional towers
+        treat every position as a map of its own.
         """
-        visual, images = self.model.visual, images.to(self.device, self.dtype)
-        if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
-            features = _attention_pool_all(visual.attnpool, visual.layer4(visual.layer3(visual.layer2(
-                visual.layer1(visual.stem(images))))))  # (B, M, d)
-        else:
-            tokens = visual.transformer(visual._embeds(images))[:, 1:]  # (B, M, width)
-            features = visual.ln_post(tokens) @ visual.proj
-        return F.normalize(features.float(), dim=-1)  # (B, M, d)
+        return self._encoded(partial(_position_features, self.model.visual), images)
+
+    def _encoded(self, tower: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Normalised; timm's towers take few images at a time on CPUs, as more would not stay in the cache."""
+        images, size = images.to(self.device, self.dtype), len(images)
+        if isinstance(self.model.visual, TimmModel) and self.device.type == "cpu":
+            images, size = images.contiguous(memory_format=torch.channels_last), 8
+        return F.normalize(torch.cat([tower(part) for part in images.split(size)]).float(), dim=-1)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -196,76 +194,13 @@ def _refuse_missing_device(device: str) -> None:
                         f"one of the {torch.cuda.device_count()} CUDA devices that PyTorch sees.") from error
 
 
-def find_weights(model: str, weights: str | None) -> tuple[Path, bool]:
-    """The file behind `weights`, and whether its pretrained tag demands QuickGELU."""
-    shipped = ASSETS / f"{model}.safetensors"
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    remedy = f"give a file with --weights PATH, or a pretrained tag of {model} ({', '.join(tags) or 'it has none'})"
-    if weights is None:
-        if not shipped.is_file():
-            raise UserError(f"{model} ships without weights: {remedy}.")
-        return shipped, False
-    if Path(weights).is_file():
-        return Path(weights), False
-    if weights not in tags:
-        raise UserError(f"{weights!r} is neither a file nor a pretrained tag of {model}: {remedy}.")
-    config = open_clip.get_pretrained_cfg(model, weights)
-    try:
-        return Path(open_clip.download_pretrained(config)), bool(config.get("quick_gelu"))
-    except Exception as error:  # whatever the download library raises: no network, no such file, disk full
-        where = config.get("hf_hub") or config.get("url")
-        raise UserError(f"The weights {model} / {weights} could not be downloaded ({type(error).__name__}). Fetch "
-                        f"{where} on a machine with network and {remedy}.") from error
-
-
-def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """Reads weights without ever executing code from the file.
-
-    Returns:
-        The tensors by open_clip's names, and whether the file is in OpenAI's format (which means QuickGELU).
-    """
-    state = load_file(path) if path.suffix == ".safetensors" else _read_pickled_tensors(path)
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    openai_format = all(name in state for name in OPENAI_SCALARS)
-    state = {name: tensor for name, tensor in state.items() if name not in OPENAI_SCALARS}
-    if "token_embedding.rows" in state:
-        state["token_embedding.weight"] = _full_token_table(state)
-    return state, openai_format
-
-
-def _read_pickled_tensors(path: Path) -> dict:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise UserError(
-                    f"{path} is a TorchScript archive: it holds code, which this package never executes. Use the tag "
-                    f"(--weights openai), or convert it once where you trust it: python -c \"import torch; torch.save("
-                    f"torch.jit.load('{path.name}', 'cpu').state_dict(), 'weights.pt')\"")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling errors of many kinds; all mean the same to the user
-        raise UserError(f"{path} is not a plain file of tensors ({type(error).__name__}): use a safetensors file or a "
-                        f"state dict written by torch.save.") from error
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict: save `model.state_dict()`.")
-    return state.get("state_dict", state)
-
-
-def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tensor:
-    """The token table of a file that stores only the rows that were trained; the others keep their seeded start."""
-    ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows").float()
-    start = np.random.default_rng(0).standard_normal((vocabulary, rows.shape[1]), dtype=np.float32)
-    table = torch.from_numpy(start * 0.02)
-    table[ids.long()] = rows
-    return table
-
-
 def _build(name: str, quick_gelu: bool) -> torch.nn.Module:
     """The architecture, whose weights are loaded next; until then open_clip warns that they are random."""
     logging.disable(logging.WARNING)
     try:
         with _Undrawn():
-            return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False)
+            return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False,
+                                          force_preprocess_cfg=PREPROCESSING.get(name))
     except (ImportError, RuntimeError, OSError) as error:
         raise UserError(f"open_clip cannot build {name!r} here: {error}") from error
     finally:
@@ -301,6 +236,22 @@ def _fit(network: open_clip.CLIP, state: dict[str, Tensor], name: str, path: Pat
         raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}{more}. "
                         f"Choose the --model they belong to.")
     network.load_state_dict(state)
+
+
+def _position_features(visual, images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, M, d)."""
+    if isinstance(visual, TimmModel):
+        maps = visual.trunk.forward_features(images)  # (B, c, h, w)
+        if maps.ndim != 4:
+            raise UserError("This CLIP's image tower maps no positions: leave FedOTP out, or use another --model.")
+        positions = maps.flatten(2).transpose(1, 2)  # (B, M, c)
+        pooled = visual.trunk.forward_head(positions.flatten(0, 1)[..., None, None])  # (B*M, c)
+        return visual.head(pooled).unflatten(0, positions.shape[:2])
+    if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
+        images = visual.layer2(visual.layer1(visual.stem(images)))
+        return _attention_pool_all(visual.attnpool, visual.layer4(visual.layer3(images)))
+    tokens = visual.transformer(visual._embeds(images))[:, 1:]  # (B, M, width)
+    return visual.ln_post(tokens) @ visual.proj
 
 
 def _attention_pool_all(pool, maps: Tensor) -> Tensor:

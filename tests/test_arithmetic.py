@@ -115,7 +115,7 @@ def case(request, tiny_clip):
     gates = [initial_gate(d_gating, 1, client) for client in (0, 1)]
     start = {"prompt": prompts[:2]} | {name: torch.stack([gate[name] for gate in gates]) for name in gates[0]}
     labels = torch.randint(len(NAMES), (24,), generator=draw)
-    images = context.handwritten[labels] + 0.1 * torch.randn(24, clip.embed_dim, generator=draw)
+    images = context.handwritten[labels] + 0.3 * torch.randn(24, clip.embed_dim, generator=draw)
     return SimpleNamespace(
         clip=clip, context=context, method=method, downloads=downloads, start=start, labels=labels,
         images=F.normalize(images, dim=-1), rows=torch.randint(24, (2, STEPS, BATCH), generator=draw),

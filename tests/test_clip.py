@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pfedmoap import clip as clips
+from pfedmoap.checkpoints import OPENAI_SCALARS
 from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import UserError
 
@@ -37,7 +38,7 @@ def random_state(name) -> dict[str, torch.Tensor]:
 def openai_state(name) -> dict[str, torch.Tensor]:
     """As OpenAI publishes them: half precision, and three numbers beside the weights."""
     state = {key: value.half() if value.is_floating_point() else value for key, value in random_state(name).items()}
-    return state | {key: torch.tensor(77) for key in clips.OPENAI_SCALARS}
+    return state | {key: torch.tensor(77) for key in OPENAI_SCALARS}
 
 
 def save(state, path, how):

@@ -56,7 +56,7 @@ def test_a_wait_is_noticed(context, wait):
     assert waits(context, Waiting(), 9) > waits(context, Waiting(), 1)
 
 
-def rounds(method, device, dataset="patterns", **settings):
+def rounds(method, device, dataset="nature", **settings):
     run = from_profile(dataset, method, "smoke", **{"rounds": 2, "shots": 8, "local_epochs": 10} | settings)
     return list(prepare(run, Place(device=device)).federation.rounds())
 

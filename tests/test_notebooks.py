@@ -133,7 +133,7 @@ def test_what_prompts_tell_runs_and_writes_its_tables_and_figures(tmp_path):
     executed = execute("04", tmp_path, jobs=1)
     attacks = pd.read_csv(tmp_path / "results" / "privacy_attacks.csv")
     assert attacks["mean"].between(0, 1).all() and set(attacks["protection"]) == {"none", "ε = 2"}
-    assert set(attacks["data"]) == {"patterns", "digits", "texshape"}
+    assert set(attacks["data"]) == {"nature", "digits", "caltech40"}
     costs = pd.read_csv(tmp_path / "results" / "privacy_dp.csv")
     assert costs[["accuracy_own", "accuracy_uploaded"]].stack().between(0, 100).all()
     assert (costs["bound_one"] <= costs["bound_epsilon"] + 1e-4).all()

@@ -136,7 +136,7 @@ def test_settings_that_make_no_sense_are_refused(settings):
 def test_methods_that_send_nothing_need_no_protection():
     gradients = {"prompt": torch.full((2, 3, 4), 5.0)}
     assert clip_gradients(gradients, set(), 1.0) is gradients
-    alone = from_profile("patterns", CoOp(), "smoke", epsilon=1.0)
+    alone = from_profile("nature", CoOp(), "smoke", epsilon=1.0)
     record = run(alone, progress=False)
     assert record["accuracy"] == run(replace(alone, epsilon=None), progress=False)["accuracy"]
     assert all(not entry["bytes_up"] or not any(entry["bytes_up"].values()) for entry in record["rounds"])

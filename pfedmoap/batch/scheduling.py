@@ -21,7 +21,7 @@ from pfedmoap.errors import UserError
 from pfedmoap.system import cores
 
 MOST_AT_ONCE = 3  # enough to keep the cores busy while kernels start and draw; each has worker processes in memory
-TIME_LIMITS = {"smoke": 10, "quick": 120}  # minutes
+TIME_LIMITS = {"smoke": 10, "quick": 120, "long": 480}  # minutes
 STOP_SECONDS = 10
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 

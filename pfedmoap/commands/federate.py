@@ -39,7 +39,7 @@ federate = typer.Typer(
 @federate.command(cls=RunCommand, short_help="Everything on this machine: a server and one process per client.")
 def demo(
     context: typer.Context,
-    dataset: Dataset = "patterns",
+    dataset: Dataset = "nature",
     method: MethodName = "pfedmoap",
     profile: Profile = "smoke",
     seed: Seed = "1",
@@ -79,7 +79,7 @@ def demo(
 def server(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Keys, checkpoint, record; made if need be, private.")],
-    dataset: Dataset = "patterns",
+    dataset: Dataset = "nature",
     method: MethodName = "pfedmoap",
     profile: Profile = "quick",
     seed: Seed = "1",

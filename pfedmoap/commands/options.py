@@ -86,7 +86,7 @@ def build_methods(names: Sequence[str], settings: Mapping[str, Any]) -> list[Met
 
 
 def known_dataset(name: str) -> str:
-    """The data set that a name means; "Patterns" is patterns, and validation draws keep their ending."""
+    """The data set that a name means; "Animals" is animals, and validation draws keep their ending."""
     stem, ending, _ = name.partition("-validation")
     return recognise(stem, dataset_names(), "data set") + ending
 
@@ -145,7 +145,7 @@ def _settings(owner: type) -> list[tuple[dataclasses.Field, Any]]:
 
 def _profile_values(name: str) -> str:
     method = METHODS["pfedmoap"]()
-    settings = {profile: experiments.from_profile("patterns", method, profile) for profile in experiments.PROFILES}
+    settings = {profile: experiments.from_profile("nature", method, profile) for profile in experiments.PROFILES}
     values = {profile: _as_text(getattr(own, name)) for profile, own in settings.items()}
     if len(set(values.values())) == 1:
         return f"[default: {values['quick']}]"

@@ -11,7 +11,7 @@ from pfedmoap.system import paths
 
 
 def report(
-    profile: Annotated[str, typer.Option(help="Whose results: smoke, quick or paper.")] = "quick",
+    profile: Annotated[str, typer.Option(help="Whose results: smoke, quick, long or paper.")] = "quick",
     results: Annotated[Path | None, place(r"Folder of the tables. \[default: results/PROFILE]")] = None,
     figures: Annotated[Path | None, place(r"Folder of the figures. \[default: figures/PROFILE]")] = None,
     out: Annotated[Path | None, place(r"The page. \[default: report.html beside the tables]", metavar="FILE")] = None,

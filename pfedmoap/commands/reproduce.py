@@ -56,7 +56,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 def reproduce(
     context: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(help="Such as table1; all if none.", show_default=False)] = None,
-    profile: Annotated[str, what("smoke (seconds), quick (minutes) or paper (real data and weights).")] = "quick",
+    profile: Annotated[str, what("smoke, quick (minutes), long (hours) or paper (real data and weights).")] = "quick",
     seeds: Annotated[str | None, what(r"Such as 1,2,3. \[default: the notebook's]")] = None,
     data_root: DataRoot = None,
     results: Annotated[Path | None, place(r"Folder of tables and records. \[default: results/PROFILE]")] = None,
@@ -65,7 +65,8 @@ def reproduce(
     device: Device = "cpu",
     jobs: Jobs = 0,
     timeout: Annotated[float | None, what(
-        r"Minutes for each notebook; 0: any number. \[default: smoke 10, quick 120, paper 0]", min=0, metavar="MINUTES"
+        r"Minutes for each notebook; 0: any number. \[default: smoke 10, quick 120, long 480, paper 0]",
+        min=0, metavar="MINUTES",
     )] = None,
     force: Annotated[bool, what("Execute again what did not change; runs that are stored stay.", "--force")] = False,
 ) -> None:  # fmt: skip

@@ -20,9 +20,9 @@ WIDE = 256  # token width from which on several torch threads are faster than on
 
 def run(
     context: typer.Context,
-    dataset: Annotated[str, what("Embedded, on disk (see `pfedmoap data`), or folders: your own.")] = "patterns",
+    dataset: Annotated[str, what("Embedded, on disk (see `pfedmoap data`), or folders: your own.")] = "animals",
     method: Annotated[list[str], what("Method, several separated by commas, or all.")] = ["pfedmoap"],  # noqa: B006
-    profile: Annotated[str, what("Settings to start from: smoke, quick or paper.")] = "quick",
+    profile: Annotated[str, what("Settings to start from: smoke, quick, long or paper.")] = "quick",
     seed: Annotated[list[str], what("Seed, or several separated by commas.")] = ["1"],  # noqa: B006
     force: Annotated[bool, what("Run again what is already stored.", "--force")] = False,
     as_json: AsJson = False,
@@ -40,7 +40,7 @@ def run(
 
     Examples:
 
-      pfedmoap run --dataset patterns --method all --profile smoke
+      pfedmoap run --dataset animals --method all --profile smoke
 
       pfedmoap run --dataset digits --lam 0.25 --seed 1,2,3 --json
 

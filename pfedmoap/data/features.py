@@ -25,7 +25,7 @@ from tqdm import tqdm
 from pfedmoap.clip import Clip
 from pfedmoap.data.cache import write_backbone
 from pfedmoap.data.feature_table import FeatureTable
-from pfedmoap.data.images import CIFAR, ImageArray, ImageFiles, cifar_view
+from pfedmoap.data.images import CIFAR, ImageFiles, cifar_view
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import PfedmoapError, UserError
@@ -199,8 +199,7 @@ class _Views:
 
     @cached_property
     def images(self) -> Sequence[Image.Image]:
-        images = getattr(self.imageset, self.split).images
-        return ImageArray(images.as_array()) if hasattr(images, "as_array") else images  # drawn all at once: faster
+        return getattr(self.imageset, self.split).images
 
     @cached_property
     def _last(self) -> dict[int, Image.Image]:

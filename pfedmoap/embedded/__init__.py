@@ -1,13 +1,11 @@
-"""A small CLIP and data sets that come with the package, so that everything runs offline and within minutes.
+"""A small CLIP and photographs that come with the package, so that everything runs offline and within minutes.
 
-The data sets are drawn from their names (`sets`), apart from scikit-learn's handwritten digits; the CLIP was
-pre-trained on captioned drawings of the same world (`pretrain`), from draws that no data set uses. Both stand in for
-the paper's models and photographs: they take the same path through the code, and are no evidence for the paper's
-numbers.
+The data sets (`sets`) are photographs of Caltech101, some of them redrawn in other styles, and scikit-learn's
+handwritten digits. The CLIP's image tower was trained on ImageNet, its text tower learned from WordNet's names where
+among the image features things lie (`recipe`). It is not OpenAI's CLIP: numbers are the kit's own.
 
-Reading order: `distance` and `figures` (what can be drawn), `palette` (in which colours, textures, styles and views),
-`scenes` and `drawing` (one picture), `sets`; then `captions`, `corpus`, `pretrain`, `tower` (the stored weights) and
-`evaluate`.
+Reading order: `photographs`, `styles` and `sets`; then `image_tower`, `wordnet`, `concepts`, `phrases`, `text_tower`,
+`recipe`, `weights` (the stored model) and `accuracy`. `copying` made the copy of Caltech101 that ships.
 """
 
 import lazy_loader

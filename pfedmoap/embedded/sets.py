@@ -1,128 +1,67 @@
-"""The embedded data sets: drawn on the spot from their names, and scikit-learn's handwritten digits."""
+"""The embedded data sets: photographs of Caltech101, some of them redrawn, and scikit-learn's handwritten digits."""
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from pfedmoap.data import ImageSet, Split
-from pfedmoap.embedded.captions import describe
-from pfedmoap.embedded.drawing import PIXELS, draw
-from pfedmoap.embedded.figures import DIGIT_WORDS, PATTERN, SHAPES
-from pfedmoap.embedded.palette import COLOURS, TEXTURES
-from pfedmoap.embedded.scenes import COLOUR, FIGURE, STYLE, VIEW, compose
+from pfedmoap.embedded import photographs, styles
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
-# Raise this whenever a change of the renderer alters a single pixel: the feature cache and the records are keyed by it.
-RECIPE_VERSION = 1
+# Raise this whenever a pixel changes: the feature cache and the records are keyed by it.
+RECIPE_VERSION = 2
 VALIDATION = "-validation"
-
-_PLAIN = 0.5  # share of solid figures where the class names no texture: textures hide thin figures
-
-Kind = tuple[str | None, str | None, str]  # colour, texture, figure; None is drawn at random
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGIT_SIDE = 32  # pixels
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an embedded set shows.
+    """What a set of photographs shows.
 
     Attributes:
-        classes: in label order.
-        domains: domain name -> (style, view) of its pictures; one domain named "" for sets without domains.
-        train, test: pictures per class and domain.
+        folders: the archive's folders of its classes, in label order.
+        domains: names of functions in `styles`, which are the names of the set's domains; empty for photographs alone.
     """
 
-    classes: tuple[Kind, ...]
-    domains: dict[str, tuple[str, str]]
-    train: int
-    test: int
+    folders: tuple[str, ...]
+    domains: tuple[str, ...] = ()
 
 
-def _product(colours: Sequence[str | None], textures: Sequence[str | None], figures: Sequence[str]) -> tuple[Kind, ...]:
-    return tuple((c, t, f) for c in colours for t in textures for f in figures)
-
-
-_BASIC = ("circle", "square", "triangle", "diamond", "star", "cross", "heart", "crescent", "ring", "arrow")
-_SCENERY = ("house", "tree", "fish", "boat", "mushroom", "flower", "umbrella", "butterfly", "rocket", "flag")
-_HOUSEHOLD = ("mug", "key", "bell", "bottle", "hammer", "ladder", "hat", "lamp", "glasses", "candle")
-_PRINTS = ("striped", "dotted", "checkered", "zigzag", "gridded", "ringed")
-_TRIPLES = tuple(
-    (tuple(COLOURS)[k % 10], TEXTURES[(k + k // 10) % 8], _BASIC[(3 * k + k // 10) % 10]) for k in range(50)
-)
-# Styles and views were chosen on the validation draws, so that a learned context has something to add to zero-shot.
-_RECIPES = {
-    "patterns": Recipe(
-        _product(("red", "yellow", "green", "blue", "purple"), TEXTURES, (PATTERN,)),
-        {"": ("picture", "negative")},
-        24,
-        20,
-    ),
-    "attr3": Recipe(_TRIPLES, {"": ("picture", "warm")}, 24, 20),
-    "colorshape": Recipe(_product(tuple(COLOURS)[:10], (None,), _BASIC), {"": ("clipart", "negative")}, 20, 12),
-    "texshape": Recipe(_product((None,), _PRINTS, _BASIC), {"": ("grayscale", "warm")}, 24, 20),
-    "shapes": Recipe(_product((None,), (None,), SHAPES), {"": ("sketch", "negative")}, 60, 30),
-    "domains": Recipe(
-        _product((None,), (None,), _SCENERY),
-        {
-            "clipart": ("clipart", "warm"),
-            "infograph": ("infograph", "faded"),
-            "painting": ("painting", "cool"),
-            "quickdraw": ("quickdraw", "plain"),
-            "photo": ("photo", "plain"),
-            "sketch": ("sketch", "negative"),
-        },
-        30,
-        20,
-    ),
-    "office": Recipe(
-        _product((None,), (None,), _HOUSEHOLD),
-        {
-            "product": ("product", "plain"),
-            "webcam": ("webcam", "cool"),
-            "grayscale": ("grayscale", "negative"),
-            "wallpaper": ("wallpaper", "warm"),
-        },
-        30,
-        20,
-    ),
-}
-NAMES = (*_RECIPES, "digits")
-
-
-class Pictures(Sequence):
-    """Images that exist from the first time they are asked for.
-
-    Args:
-        count: how many there are.
-        pixels: draws those with the given indices: (k,) int64 -> (k, 32, 32, 3) uint8.
-    """
-
-    def __init__(self, count: int, pixels: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._count, self._pixels = count, pixels
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [Image.fromarray(pixels) for pixels in self._pixels(np.arange(self._count)[index])]
-        return Image.fromarray(self._pixels(np.arange(self._count)[index, None])[0])
-
-    def as_array(self) -> np.ndarray:
-        """All images at once, (n, 32, 32, 3) uint8: many times faster than one by one."""
-        return self._pixels(np.arange(self._count))
+_ANIMALS = ("beaver", "cougar_body", "crocodile", "dalmatian", "dolphin", "elephant", "emu", "flamingo", "gerenuk",
+            "hedgehog", "ibis", "kangaroo", "Leopards", "llama", "okapi", "panda", "pigeon", "platypus", "rhino",
+            "rooster")  # fmt: skip
+_NATURE = ("ant", "bonsai", "butterfly", "crab", "crayfish", "dragonfly", "joshua_tree", "lobster", "lotus", "mayfly",
+           "nautilus", "octopus", "scorpion", "sea_horse", "starfish", "strawberry", "sunflower", "tick", "trilobite",
+           "water_lilly")  # fmt: skip
+_HOUSEHOLD = ("barrel", "binocular", "camera", "ceiling_fan", "cellphone", "chair", "chandelier", "cup", "ewer",
+              "headphone", "lamp", "laptop", "menorah", "metronome", "scissors", "stapler", "umbrella", "watch",
+              "wheelchair", "windsor_chair")  # fmt: skip
+_MACHINES = ("accordion", "airplanes", "anchor", "cannon", "car_side", "electric_guitar", "euphonium", "ferry",
+             "gramophone", "grand_piano", "helicopter", "inline_skate", "ketch", "mandolin", "Motorbikes", "revolver",
+             "saxophone", "schooner", "soccer_ball", "wrench")  # fmt: skip
+_DRAWN = ("airplanes", "butterfly", "chair", "cup", "elephant", "electric_guitar", "pizza", "rooster", "sunflower",
+          "umbrella")  # fmt: skip
+_OFFICE = ("binocular", "camera", "ceiling_fan", "cellphone", "headphone", "lamp", "laptop", "scissors", "stapler",
+           "watch")  # fmt: skip
+_STYLES = ("clipart", "infograph", "painting", "quickdraw", "photo", "sketch")
+_OFFICE_STYLES = ("product", "webcam", "grayscale", "wallpaper")
+_DOUBLE = "Faces_easy"  # the photographs of Faces, cropped
+_DIGITS = "digits"
+NAMES = ("animals", "nature", "household", "machines", "caltech40", "mixed40", "caltech", "domains", "office", _DIGITS)
 
 
 def load(name: str) -> ImageSet:
-    """An embedded data set; deterministic in its name alone, and nothing is drawn before it is asked for.
+    """An embedded data set; deterministic in its name alone, and no image is decoded before it is asked for.
 
     Args:
-        name: one of `NAMES`, or one of them followed by "-validation": a draw that shares no image with the set's
-            own, on which settings are chosen. The digits' validation draw is a split of their training part.
+        name: one of `NAMES`, or one of them followed by "-validation": a split of the set's training part, on which
+            settings are chosen.
 
     Raises:
         UserError: there is no such set.
@@ -133,68 +72,63 @@ def load(name: str) -> ImageSet:
             f"no embedded data set is called {name!r}: use one of {', '.join(NAMES)}, or one of these with "
             f"{VALIDATION!r} appended for the draw on which settings are chosen"
         )
-    return _digits(name) if base == "digits" else _drawn(name, _RECIPES[base])
+    return _digits(name) if base == _DIGITS else _photographed(name, _recipe(base))
 
 
-def _drawn(name: str, recipe: Recipe) -> ImageSet:
-    splits = {
-        part: _drawn_split(name, part, recipe, count)
-        for part, count in (("train", recipe.train), ("test", recipe.test))
-    }
-    domains = tuple(domain for domain in recipe.domains if domain)
+def _recipe(name: str) -> Recipe:
+    fixed = {"animals": Recipe(_ANIMALS), "nature": Recipe(_NATURE), "household": Recipe(_HOUSEHOLD),
+             "machines": Recipe(_MACHINES), "domains": Recipe(_DRAWN, _STYLES),
+             "office": Recipe(_OFFICE, _OFFICE_STYLES)}  # fmt: skip
+    if name in fixed:
+        return fixed[name]
+    everything = tuple(folder for folder in sorted(photographs.files(), key=str.lower) if folder != _DOUBLE)
+    shares = {"caltech": range(5), "caltech40": (0, 2), "mixed40": (1, 3)}  # of every five classes
+    return Recipe(tuple(folder for place, folder in enumerate(everything) if place % 5 in shares[name]))
+
+
+def _photographed(name: str, recipe: Recipe) -> ImageSet:
+    splits = {part: _split(name, part, recipe) for part in ("train", "test")}
+    redrawn = f", redrawn in {len(recipe.domains)} styles" if recipe.domains else ""
     return ImageSet(
         name=name,
-        class_names=tuple(describe(*kind) for kind in recipe.classes),
-        fingerprint=_fingerprint(name, splits, recipe),
-        source="drawn by pfedmoap.embedded, the set's own split",
-        augment=False,
-        domain_names=domains,
+        class_names=tuple(map(photographs.class_name, recipe.folders)),
+        fingerprint=_fingerprint(name, splits, photographs.fingerprint(), recipe),
+        source=f"photographs of Caltech101 (CC BY 4.0){redrawn}, {photographs.TRAIN} of each class's 31 for training, "
+               "not an official split",
+        augment=False,  # a view of each image is encoded once, and shared by all runs
+        domain_names=recipe.domains,
         **splits,
-    )
+    )  # fmt: skip
 
 
-def _drawn_split(name: str, part: str, recipe: Recipe, count: int) -> Split:
-    shape = len(recipe.domains), len(recipe.classes), count
-    domains, labels, _ = (axis.reshape(-1) for axis in np.indices(shape))
+def _split(name: str, part: str, recipe: Recipe) -> Split:
+    validation = name.endswith(VALIDATION)
+    of_classes = [photographs.divided(folder, validation)[part] for folder in recipe.folders]
+    labels = np.repeat(np.arange(len(of_classes)), [len(files) for files in of_classes])
+    files, domains = [file for files in of_classes for file in files], max(1, len(recipe.domains))
 
-    @functools.cache
-    def scenes() -> np.ndarray:
-        return _scenes(generator(0, "embedded set", name, part), recipe, labels, domains)
+    def picture(index: int) -> Image.Image:
+        domain, file = divmod(index, len(files))
+        image = photographs.read(files[file])
+        if not recipe.domains:
+            return image
+        style = recipe.domains[domain]
+        return getattr(styles, style)(image, generator(0, "style", style, files[file]))
 
-    pictures = Pictures(len(labels), lambda indices: draw(scenes()[indices]))
-    return Split(pictures, labels, domains if "" not in recipe.domains else None)
-
-
-def _scenes(random: np.random.Generator, recipe: Recipe, labels: np.ndarray, domains: np.ndarray) -> np.ndarray:
-    colours, textures, figures = zip(*recipe.classes, strict=True)
-    styles, views = zip(*recipe.domains.values(), strict=True)
-    n, solid = len(labels), TEXTURES.index("solid")
-    any_colour = random.integers(0, len(COLOURS), n)
-    any_texture = np.where(random.random(n) < _PLAIN, solid, random.integers(0, len(TEXTURES), n))
-    return compose(
-        random,
-        figure=np.array([FIGURE[f] for f in figures])[labels],
-        colour=_given([COLOUR.get(c, -1) for c in colours], labels, any_colour),
-        texture=_given([TEXTURES.index(t) if t else -1 for t in textures], labels, any_texture),
-        style=np.array([STYLE[s] for s in styles])[domains],
-        view=np.array([VIEW[v] for v in views])[domains],
-    )
-
-
-def _given(of_class: list[int], labels: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    given = np.array(of_class)[labels]
-    return np.where(given < 0, otherwise, given)
+    return Split(photographs.Pictures(domains * len(files), picture), np.tile(labels, domains),
+                 np.repeat(np.arange(domains), len(files)) if recipe.domains else None)  # fmt: skip
 
 
 def _digits(name: str) -> ImageSet:
     images, labels = _read_digits()
-    train, test = _halves(np.arange(len(labels)), labels, "digits")
+    train, test = _halves(np.arange(len(labels)), labels, _DIGITS)
     if name.endswith(VALIDATION):
         train, test = _halves(train, labels[train], name)
     splits = {
-        part: Split(Pictures(len(rows), lambda indices, rows=rows: _enlarged(images[rows[indices]])), labels[rows])
+        part: Split(photographs.Pictures(len(rows), lambda index, rows=rows: _enlarged(images[rows[index]])),
+                    labels[rows])
         for part, rows in (("train", train), ("test", test))
-    }
+    }  # fmt: skip
     return ImageSet(
         name=name,
         class_names=tuple(f"digit {word}" for word in DIGIT_WORDS),
@@ -224,16 +158,15 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     return (digits.images * (255 / 16)).astype(np.uint8), digits.target.astype(np.int64)
 
 
-def _enlarged(digits: np.ndarray) -> np.ndarray:
-    """(k, 8, 8) uint8 -> (k, 32, 32, 3) uint8: three times as large, in the middle of a black square."""
-    side, edge = 24, (PIXELS - 24) // 2
-    pictures = np.zeros((len(digits), PIXELS, PIXELS, 3), np.uint8)
-    for picture, digit in zip(pictures, digits, strict=True):
-        large = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
-        picture[edge:-edge, edge:-edge] = np.asarray(large)[:, :, None]
-    return pictures
+def _enlarged(digit: np.ndarray) -> Image.Image:
+    """(8, 8) uint8, three times as large, in the middle of a black square."""
+    large = Image.fromarray(digit).resize((24, 24), Image.Resampling.BICUBIC)
+    picture, edge = Image.new("RGB", (DIGIT_SIDE, DIGIT_SIDE)), (DIGIT_SIDE - 24) // 2
+    picture.paste(large.convert("RGB"), (edge, edge))
+    return picture
 
 
-def _fingerprint(name: str, splits: dict[str, Split], recipe: Recipe | None = None) -> str:
-    sizes = "/".join(f"{part}={len(split)}" for part, split in splits.items())
-    return hashlib.sha256(f"embedded/{RECIPE_VERSION}/{name}/{sizes}/{recipe}".encode()).hexdigest()[:32]
+def _fingerprint(name: str, splits: dict[str, Split], *content: object) -> str:
+    sizes: Sequence[str] = [f"{part}={len(split)}" for part, split in splits.items()]
+    facts = "/".join(map(str, (RECIPE_VERSION, name, *sizes, *content)))
+    return hashlib.sha256(f"embedded/{facts}".encode()).hexdigest()[:32]

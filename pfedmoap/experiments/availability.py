@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pfedmoap import clip
+from pfedmoap.checkpoints import find_weights
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import Grid
 from pfedmoap.experiments.datasets import load_dataset
@@ -60,7 +60,7 @@ def _reason(experiment: Experiment, place: Place) -> str:
     """Why an experiment cannot be run; empty if it can, as far as files go."""
     try:
         load_dataset(experiment.dataset, place.data_root)
-        clip.find_weights(experiment.model, experiment.weights)
+        find_weights(experiment.model, experiment.weights)
     except UserError as error:
         return str(error)
     return ""

@@ -51,7 +51,7 @@ def download_dataset(name: str, root: str | Path, progress: bool = True) -> str:
     """
     refuse_unknown([name], list(dataset_names()), "data set")
     if name not in ON_DISK:
-        raise UserError(f"{name} needs no download: its images are drawn by the program, or your own.")
+        raise UserError(f"{name} needs no download: its images come with the package, or are your own.")
     return download(name, root, progress)
 
 

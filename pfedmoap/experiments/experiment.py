@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pfedmoap.checkpoints import ASSETS
 from pfedmoap.client import Recipe
-from pfedmoap.clip import ASSETS
 from pfedmoap.data import PARTITIONS
 from pfedmoap.errors import UserError, refuse_unknown, require
 from pfedmoap.methods import METHODS, Method, PFedMoAP
@@ -39,7 +39,7 @@ class Experiment:
         UserError: a setting out of range, named with what is allowed.
     """
 
-    dataset: str = setting("patterns", "Data", "Data set: an embedded one, or caltech101 (see `pfedmoap info`).")
+    dataset: str = setting("animals", "Data", "Data set: an embedded one, or caltech101 (see `pfedmoap info`).")
     method: Method = field(default_factory=PFedMoAP)
     seed: int = setting(1, "Data", "Seed of the partition, the shots, the prompts, the gates and the batches.")
     clients: int = setting(10, "Data", "N, number of clients.")

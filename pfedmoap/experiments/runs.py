@@ -96,7 +96,7 @@ def run_all(
     jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(batches), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
-    _compute_features(missing, place, progress)
+    _compute_features(missing, place, jobs, progress)
     title = f"{len(missing)} of {len(experiments)} runs, {jobs} process{'es' * (jobs > 1)} of one torch thread"
     title += f", up to {seeds_per_batch} seeds as one batch" * (len(batches) < len(missing))
     with tqdm(total=sum(run.rounds for run in missing), desc=title, unit="round", disable=not progress) as bar:
@@ -118,8 +118,9 @@ def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: 
                                 f"another folder (--results DIR), or run it again in its place (--force).")
 
 
-def _compute_features(experiments: Sequence[Experiment], place: Place, progress: bool) -> None:
-    """Computes the features of sets on disk before the runs, with a progress bar, as it can take minutes.
+def _compute_features(experiments: Sequence[Experiment], place: Place, jobs: int, progress: bool) -> None:
+    """Computes features before the runs, with a progress bar: of sets on disk one after the other, of embedded ones in
+    as many processes as the runs will have.
 
     Errors are left to the runs, which report them.
     """
@@ -127,12 +128,23 @@ def _compute_features(experiments: Sequence[Experiment], place: Place, progress:
                 "protocol")
     different = {}
     for experiment in experiments:
-        if experiment.dataset in (*ON_DISK, FOLDERS):
-            kind = experiment.method.spatial, experiment.method.remembers_images
-            different[tuple(getattr(experiment, name) for name in settings) + kind] = experiment
-    for experiment in different.values():
+        kind = experiment.method.spatial, experiment.method.remembers_images
+        different[tuple(getattr(experiment, name) for name in settings) + kind] = experiment
+    on_disk = {kind: run for kind, run in different.items() if run.dataset in (*ON_DISK, FOLDERS)}
+    for experiment in on_disk.values():
         with suppress(PfedmoapError):
             prepare(experiment, place, progress)
+    embedded = [(run, place) for kind, run in different.items() if kind not in on_disk]
+    if jobs > 1 and len(embedded) > 1:
+        names = ", ".join(dict.fromkeys(run.dataset for run, _ in embedded))
+        with tqdm(total=len(embedded), desc=f"image features of {names}", delay=1, disable=not progress) as bar:
+            in_processes(_prepare, embedded, jobs, bar)
+
+
+def _prepare(task: tuple[Experiment, Place], on_end: Callable[[], None]) -> None:
+    with suppress(PfedmoapError):
+        prepare(*task, progress=False)
+    on_end()
 
 
 @cores.one()

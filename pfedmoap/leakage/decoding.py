@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from pfedmoap.clip import ASSETS, Clip
+from pfedmoap.checkpoints import ASSETS
+from pfedmoap.clip import Clip
 from pfedmoap.leakage.scoring import auc
 
 KINDS = "euclidean", "cosine"

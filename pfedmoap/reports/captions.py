@@ -45,8 +45,8 @@ def _subject(grid: Grid) -> str:
         return f"{title_of(grid)}, profile paper, on {', '.join(column.title for column in grid.columns)}."
     pairs = [f"{heading} in place of {column.title}"
              for heading, column in zip(grid.headings(), grid.columns, strict=True) if heading != "average"]
-    return (f"{title_of(grid)}, profile {grid.profile}, on embedded stand-ins ({', '.join(pairs)}): they show the "
-            f"code at work and how the methods behave on small data, and are no evidence for the paper's numbers.")
+    return (f"{title_of(grid)}, profile {grid.profile}, on embedded data ({', '.join(pairs)}): other images and "
+            f"another CLIP than the paper's, whose cells are not comparable one by one.")
 
 
 def _spread(grid: Grid) -> str:

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
 NOTEBOOKS = ROOT / "notebooks"
 PUBLISHED = ROOT / "results" / "paper"
-PROFILES = ("smoke", "quick", "paper")  # each with its own folder of results and of figures
+PROFILES = ("smoke", "quick", "long", "paper")  # each with its own folder of results and of figures
 
 
 def cache_dir() -> Path:

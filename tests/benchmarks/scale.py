@@ -41,7 +41,7 @@ def deal(bank: FederatedData, clients: int, rng: np.random.Generator) -> Federat
 def long_run(clients: int) -> Federation:
     """A federation in which everyone has taken part."""
     method = PFedMoAP()
-    prepared = prepare(from_profile("patterns", method, "quick"))
+    prepared = prepare(from_profile("nature", method, "quick"))
     bank, context = prepared.federation.data, prepared.federation.context
     plan = Plan(rounds=1, participation=min(1.0, TRAINING / clients), recipe=prepared.experiment.recipe)
     run = Federation(method, plan, deal(bank, clients, np.random.default_rng(0)), context)

@@ -42,7 +42,7 @@ def workload(quantity: str, value: int, model: str, folder: str) -> Callable[[],
         case "clients in a cohort":
             return Step(random_clip(model), 26, clients=value)
         case "views V":
-            imageset = replace(load_dataset("patterns"), augment=True)  # it has none, which a photograph's views have
+            imageset = replace(load_dataset("nature"), augment=True)  # it has none, which a photograph's views have
             clip, fresh = random_clip(SMALL), count()
             return lambda: image_features(
                 clip, imageset, "train", value, cache_dir=f"{folder}/{value}-{next(fresh)}", progress=False,

@@ -61,7 +61,7 @@ def test_every_setting_is_an_option_once(monkeypatch, call):
     help = call("run", "--help")[1]
     for name in fields:
         assert "--" + name.replace("_", "-") in help
-    assert "[smoke: 2, quick: 4, paper: 10]" in help  # of --rounds
+    assert "[smoke: 2, quick: 4, long: 10, paper: 10]" in help  # of --rounds
 
 
 def test_settings_of_methods_and_experiments_do_not_collide():
@@ -163,8 +163,8 @@ def test_text_of_another_type_is_refused():
         (["run", "--lamb", "1"], "No such option '--lamb'. (Did you mean "),
         (["run", "--method", "pfedmaop"], "There is no method 'pfedmaop'; did you mean 'pfedmoap'?"),
         (["run", "--method", "coop", "--lam", "1"], "coop has no setting --lam: it belongs to pfedmoap."),
-        (["run", "--dataset", "pattern"], "There is no data set 'pattern'; did you mean 'patterns'?"),
-        (["run", "--profile", "fast"], "There is no profile 'fast'; known: smoke, quick, paper."),
+        (["run", "--dataset", "natur"], "There is no data set 'natur'; did you mean 'nature'?"),
+        (["run", "--profile", "fast"], "There is no profile 'fast'; known: smoke, quick, long, paper."),
         (["run", "--rounds", "0"], "rounds must be a whole number >= 1, not 0."),
         (["run", "--rounds", "many"], "rounds must be a whole number, not 'many'."),
         (["run", "--seed", "x"], "seed must be a whole number, not 'x'."),
@@ -172,7 +172,7 @@ def test_text_of_another_type_is_refused():
         (["run", "--method", ","], "Name at least one method and one seed."),
         (["run", "--jobs", "-1"], "Invalid value for '--jobs': -1 is not in the range x>=0."),
         (["run", "--heads", "7"], "heads must be a divisor of d_gating (128), not 7."),
-        (["run", "--clients", "60"], "40 classes cannot be dealt to 60 clients"),
+        (["run", "--clients", "60"], "20 classes cannot be dealt to 60 clients"),
         (["run", "--dataset", "caltech101"], "say which folder holds it (--data-root DIR)"),
         (["run", "--dataset", "caltech101", "--data-root", "/no/such"], "the data root /no/such is not a folder"),
         (["run", "--weights", "/no/such"], "is neither a file nor a pretrained tag of embedded_clip"),

@@ -211,7 +211,7 @@ def test_no_root_and_missing_root(tmp_path):
 def test_unknown_name_suggests_the_closest():
     with pytest.raises(UserError, match="'caltech_101'; did you mean 'caltech101'\\?"):
         load_dataset("caltech_101")
-    with pytest.raises(UserError, match="'qqqq'; known: patterns, .*folders"):
+    with pytest.raises(UserError, match="'qqqq'; known: animals, .*folders"):
         load_dataset("qqqq")
 
 

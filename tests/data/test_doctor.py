@@ -100,7 +100,7 @@ def test_published_scores_are_there_for_all_nine():
 
 
 def test_contact_sheet_shows_every_class(tmp_path):
-    imageset = load_dataset("shapes")
+    imageset = load_dataset("mixed40")
     sheet = contact_sheet(imageset, per_class=2)
     assert np.asarray(sheet).std() > 10
     assert sheet.width * sheet.height > len(imageset.class_names) * 2 * THUMBNAIL * (THUMBNAIL + NAME_HEIGHT)

@@ -245,7 +245,7 @@ def test_every_source_has_an_address_and_a_checksum():
     [
         ("domainnet", "cannot be downloaded by a program; DomainNet was not found .* download the six zips from"),
         ("office_caltech10", "cannot be downloaded by a program; .*office_caltech_10_dataset.zip"),
-        ("patterns", "patterns needs no download"),
+        ("nature", "nature needs no download"),
         ("cifar", "There is no data set 'cifar'; did you mean 'cifar1"),
     ],
 )

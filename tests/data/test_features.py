@@ -44,8 +44,8 @@ def test_second_call_computes_nothing_and_reads_the_same(tmp_path):
     assert isinstance(second, mmap.mmap)
 
 
-@pytest.mark.parametrize("name", ["digits", "texshape"])
-def test_embedded_set_drawn_at_once_equals_its_single_images(tmp_path, name):
+@pytest.mark.parametrize("name", ["digits", "caltech40"])
+def test_features_of_an_embedded_set_are_those_of_its_images(tmp_path, name):
     clip, imageset = FakeClip(), sets.load(name)
     some = np.arange(0, len(imageset.test), 9)
     found = image_features(clip, imageset, "test", cache_dir=tmp_path, indices=some)

@@ -77,7 +77,7 @@ def test_unknown_settings_are_refused_with_the_closest():
     with pytest.raises(UserError, match="no setting 'round'; did you mean 'rounds'"):
         Experiment.from_dict({"round": 3})
     with pytest.raises(UserError, match="did you mean 'quick'"):
-        from_profile("patterns", CoOp(), "quik")
+        from_profile("nature", CoOp(), "quik")
 
 
 def test_the_paper_profile_is_section_4_1():
@@ -88,7 +88,7 @@ def test_the_paper_profile_is_section_4_1():
     assert (one.method.gate_lr, one.method.lam, one.method.experts, one.method.heads) == (0.01, 0.5, 9, 8)
     coop = from_profile("flowers102", CoOp(), "paper")
     assert (coop.rounds * coop.local_epochs, coop.views) == (25, 25)
-    budgets = {from_profile("patterns", method, "quick").rounds for method in (CoOp(), PromptFL(), PFedMoAP())}
+    budgets = {from_profile("nature", method, "quick").rounds for method in (CoOp(), PromptFL(), PFedMoAP())}
     assert len(budgets) == 1  # CoOp has the others' budget outside the paper profile
 
 

@@ -38,7 +38,7 @@ def test_the_papers_settings(dataset):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_coop_has_the_budget_of_a_federated_client_outside_the_paper(profile):
-    for dataset in ("patterns", "digits", "shapes", "domains", "office"):
+    for dataset in ("nature", "digits", "mixed40", "domains", "office"):
         if profile != "paper":
             ours = from_profile(dataset, PFedMoAP(), profile)
             assert from_profile(dataset, CoOp(), profile).rounds == max(1, round(ours.rounds * ours.participation))

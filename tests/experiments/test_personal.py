@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pfedmoap import experiments
-from pfedmoap.clip import ASSETS, load_clip
+from pfedmoap.checkpoints import ASSETS
+from pfedmoap.clip import load_clip
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import Personalised, Place, prepare
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot

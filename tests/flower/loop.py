@@ -13,7 +13,7 @@ METHODS = [PFedMoAP(experts=2), PromptFL(), FedPer()]
 
 
 def small(method=METHODS[0], **settings):
-    return from_profile("patterns", method, "smoke", **{"rounds": 3, "clients": 4, "shots": 8} | settings)
+    return from_profile("nature", method, "smoke", **{"rounds": 3, "clients": 4, "shots": 8} | settings)
 
 
 class Loop:

@@ -53,7 +53,7 @@ def noted_grid(folder: str, cache: str) -> None:
 
 def features(cache: str) -> None:
     """Extracts features; adds a line to `encoded` per batch."""
-    loaded, imageset = clip.load_clip("embedded_clip"), replace(load_dataset("patterns"), augment=True)
+    loaded, imageset = clip.load_clip("embedded_clip"), replace(load_dataset("nature"), augment=True)
     encode = loaded.encode_images
 
     def noted(images):

@@ -26,7 +26,7 @@ def place(tmp_path_factory) -> Place:
     return Place(cache=str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.mark.parametrize("dataset", ["patterns", "digits", "domains"])
+@pytest.mark.parametrize("dataset", ["nature", "digits", "domains"])
 def test_non_members_are_nobodys_and_drawn_as_members_are(dataset):
     settings = {"shots": 8} if dataset == "domains" else {}
     experiment = experiments.from_profile(dataset, PromptFL(), "quick", **settings)
@@ -57,8 +57,8 @@ def test_halves_are_complements_with_as_many_images_of_every_class():
 
 
 def test_a_class_that_is_used_up_is_refused():
-    imageset = load_dataset("patterns")
-    shares = dealt(experiments.from_profile("patterns", PromptFL(), "quick", shots=None), imageset)
+    imageset = load_dataset("nature")
+    shares = dealt(experiments.from_profile("nature", PromptFL(), "quick", shots=None), imageset)
     with pytest.raises(UserError, match="give clients fewer shots"):
         candidates.draw(imageset, shares, range(10), seed=1)
 
@@ -117,7 +117,7 @@ def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
 
 
 def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
-    made, experiment = [], experiments.from_profile("patterns", PromptFL(), "smoke")
+    made, experiment = [], experiments.from_profile("nature", PromptFL(), "smoke")
 
     def slow(*arguments):
         time.sleep(0.2)

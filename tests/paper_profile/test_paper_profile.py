@@ -20,7 +20,7 @@ import papermill
 import pytest
 import torch
 
-from pfedmoap.clip import OPENAI_SCALARS
+from pfedmoap.checkpoints import OPENAI_SCALARS
 from pfedmoap.experiments import GRIDS, Grid, published_cells, selection
 from pfedmoap.methods import PFedMoAP
 from pfedmoap.system.paths import NOTEBOOKS

@@ -154,19 +154,19 @@ def test_shuffled_names_change_the_text_features_order_and_nothing_else(place):
 
 
 def test_the_data_seed_gives_all_seeds_the_same_images():
-    imageset = load_dataset("patterns")
-    made = [dealt(from_profile("patterns", PromptFL(), "smoke", seed=seed, protocol=released("data_seed")), imageset)
+    imageset = load_dataset("nature")
+    made = [dealt(from_profile("nature", PromptFL(), "smoke", seed=seed, protocol=released("data_seed")), imageset)
             for seed in (1, 2)]
     expected = partition(imageset, clients=10, seed=2023, shots=4)
     for client in range(10):
         assert made[0].pairs(client) == made[1].pairs(client) == expected.pairs(client)
-    paper = [dealt(from_profile("patterns", PromptFL(), "smoke", seed=seed), imageset) for seed in (1, 2)]
+    paper = [dealt(from_profile("nature", PromptFL(), "smoke", seed=seed), imageset) for seed in (1, 2)]
     assert paper[0].pairs(0) != paper[1].pairs(0)
 
 
 def test_the_class_deal_reaches_the_partition():
-    one = from_profile("patterns", PromptFL(), "smoke", protocol=released("class_deal"))
-    imageset = load_dataset("patterns")
+    one = from_profile("nature", PromptFL(), "smoke", protocol=released("class_deal"))
+    imageset = load_dataset("nature")
     classes = len(imageset.class_names)
     counts = [len(set(labels)) for labels in dealt(one, imageset).test_labels]
     assert counts == [round(classes / 10)] * 9 + [classes - 9 * round(classes / 10)]
@@ -210,7 +210,7 @@ def test_cifars_features_have_tables_of_their_own(tiny_clip, tmp_path):
 
 
 def test_other_sets_keep_clips_preprocessing(tmp_path):
-    imageset = small_set("patterns", augment=True)
+    imageset = small_set("nature", augment=True)
     for views in (0, 2):
         ours, theirs = (
             image_features(clips.load_clip(), imageset, "train", views, cache_dir=tmp_path / kind, preprocess=kind)

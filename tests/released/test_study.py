@@ -34,7 +34,7 @@ def test_every_switch_stands_alone_wherever_it_can_touch_something_and_only_ther
     for table in TABLES:
         board = switchboard(table, "quick", seeds=[1])
         column = board.columns[0].title
-        assert {column.dataset for column in board.columns} <= {"patterns", "digits", "domains", "office"}
+        assert {column.dataset for column in board.columns} <= {"nature", "digits", "domains", "office"}
         for row in [row for row in board.rows if not row.released and row.method in SWITCHED]:
             (plain,) = board.cells[row.title, column]
             alone = {name for name in SWITCHES if (f"{row.title}, {name}", column) in board.cells}
@@ -89,9 +89,9 @@ def score(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("dataset", "method", "switches"), [
-    ("patterns", ZeroShot(), ["optimizer", "prompt_init", "precision", "expert_selection", "round_order"]),
-    ("patterns", PromptFL(), ["expert_selection", "fedprox_gradient", "coop_epochs", "label_pairing", "class_names"]),
-    ("patterns", PFedMoAP(), ["label_pairing", "class_names", "fedprox_gradient", "cifar_preprocess"]),
+    ("nature", ZeroShot(), ["optimizer", "prompt_init", "precision", "expert_selection", "round_order"]),
+    ("nature", PromptFL(), ["expert_selection", "fedprox_gradient", "coop_epochs", "label_pairing", "class_names"]),
+    ("nature", PFedMoAP(), ["label_pairing", "class_names", "fedprox_gradient", "cifar_preprocess"]),
     ("domains", CoOp(), ["expert_selection", "class_deal", "cifar_preprocess", "fedprox_gradient"]),
 ], ids=lambda value: value.name if hasattr(value, "name") else None)
 def test_what_a_switch_cannot_touch_is_the_same_to_the_last_bit(score, dataset, method, switches):
@@ -102,14 +102,14 @@ def test_what_a_switch_cannot_touch_is_the_same_to_the_last_bit(score, dataset, 
 
 def test_the_order_of_clients_touches_methods_without_a_pool_by_rounding_only(score):
     for method in (PromptFL(), CoOp(), FedProx()):
-        assert not touches("round_order", from_profile("patterns", method, "smoke"))
-        np.testing.assert_allclose(score("patterns", method, released("round_order")), score("patterns", method),
+        assert not touches("round_order", from_profile("nature", method, "smoke"))
+        np.testing.assert_allclose(score("nature", method, released("round_order")), score("nature", method),
                                    atol=0.051)  # an image of 20 may fall on the other side
 
 
 def test_what_a_switch_touches_can_change(score):
     for dataset, method, name in (("domains", ZeroShot(), "label_pairing"), ("domains", ZeroShot(), "class_names"),
-                                  ("patterns", PFedMoAP(), "data_seed"), ("domains", CoOp(), "optimizer")):
+                                  ("nature", PFedMoAP(), "data_seed"), ("domains", CoOp(), "optimizer")):
         assert touches(name, from_profile(dataset, method, "smoke"))
         assert not np.array_equal(score(dataset, method, released(name)), score(dataset, method))
 

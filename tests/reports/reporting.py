@@ -5,7 +5,7 @@ from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot
 
 ROWS = (Row("ZS-CLIP", ZeroShot(), "ZS-CLIP"), Row("CoOp", CoOp(), "CoOp"),
         Row("pFedMoAP (λ = 0.5)", PFedMoAP(), "pFedMoAP (lambda=0.5)"))
-STAND_INS = (Column("Flowers102", "patterns"), Column("DTD", "digits"))
+STAND_INS = (Column("Flowers102", "nature"), Column("DTD", "digits"))
 REAL = (Column("Flowers102", "flowers102"), Column("DTD", "dtd"))
 
 # row, column -> per seed, the clients' accuracies after the last round

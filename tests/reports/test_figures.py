@@ -26,7 +26,7 @@ def filled(request, tmp_path):
 
 @pytest.fixture
 def records():
-    return [json.loads(json.dumps(make_record(from_profile("patterns", method), [0.5, 0.9])))
+    return [json.loads(json.dumps(make_record(from_profile("nature", method), [0.5, 0.9])))
             for method in (CoOp(), PFedMoAP())]
 
 
@@ -57,7 +57,7 @@ def test_bars_are_the_means_and_published_values_only_beside_the_same_data(fille
     assert heights == [40, 60, 80, 80, 85, 95]
     assert ("published" in labels(figure)) == (grid.profile == "paper")
     names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == (["Flowers102", "DTD"] if grid.profile == "paper" else ["patterns", "digits"])
+    assert names == (["Flowers102", "DTD"] if grid.profile == "paper" else ["nature", "digits"])
 
 
 def test_one_seed_has_no_error_bars(tmp_path):

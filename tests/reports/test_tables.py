@@ -95,7 +95,7 @@ def test_missing_runs_are_counted_and_the_remedy_named(tmp_path):
 def test_cells_and_bold(quick):
     here, there = tables.table(*quick).blocks
     assert here.text.loc["CoOp"].tolist() == ["80.00 ± 10.00", "85.00 ± 5.00"]
-    assert here.bold["patterns"].tolist() == [False, False, True]
+    assert here.bold["nature"].tolist() == [False, False, True]
     assert here.bold["digits"].tolist() == [False, True, False]
     assert there.text.loc[OURS].tolist() == ["98.41 ± 0.04", "89.13 ± 0.54"]
 
@@ -111,7 +111,7 @@ def test_equal_means_are_all_bold(tmp_path):
 
 def test_stand_ins_are_never_called_by_the_papers_names(quick):
     here, there = tables.table(*quick).blocks
-    assert list(here.text) == ["patterns", "digits"] and list(there.text) == ["Flowers102", "DTD"]
+    assert list(here.text) == ["nature", "digits"] and list(there.text) == ["Flowers102", "DTD"]
     assert "not to be compared" in there.heading
 
 
@@ -137,7 +137,8 @@ def test_one_seed_has_no_spread(tmp_path):
 
 def test_caption_says_what_was_run(quick):
     caption = tables.caption(*quick)
-    for fact in ("patterns in place of Flowers102, digits in place of DTD", "no evidence", "ddof 0", "2 seeds (1, 2)",
+    for fact in ("nature in place of Flowers102, digits in place of DTD", "not comparable one by one", "ddof 0",
+                 "2 seeds (1, 2)",
                  "after the last round", "CLIP embedded_clip (shipped weights)", "clients 10 (digits: 5)", "shots 16",
                  "participation 100 %", "label_disjoint"):
         assert fact in caption, fact
@@ -179,7 +180,7 @@ def test_captions_of_every_profile_of_table_1():
 
 def test_reading_says_where_it_leads_and_where_not(quick):
     text = tables.reading(*quick)
-    assert f"{OURS} is ahead of the best other method on 1 of 2 columns (patterns +15.0 points)" in text
+    assert f"{OURS} is ahead of the best other method on 1 of 2 columns (nature +15.0 points)" in text
     assert "by more than the spread over seeds on 1" in text  # 15 points against 10
     assert "not ahead on digits (CoOp 85.0 %, it 80.0 %)" in text
     assert f"Mean over the columns: {OURS} 87.5 %, CoOp 82.5 %, ZS-CLIP 50.0 %." in text

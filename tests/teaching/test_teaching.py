@@ -24,7 +24,7 @@ from pfedmoap.teaching.mixing import Sliders
 
 
 def finish(method, place: Place) -> Prepared:
-    prepared = prepare(experiments.from_profile("patterns", method, "smoke"), place)
+    prepared = prepare(experiments.from_profile("nature", method, "smoke"), place)
     list(prepared.federation.rounds())
     return prepared
 
@@ -179,7 +179,7 @@ def test_three_biases_have_no_gradient_and_the_others_have(prepared):
 
 
 def test_a_client_without_a_gate_is_refused_by_name(place):
-    fresh = prepare(experiments.from_profile("patterns", PFedMoAP(), "smoke"), place)
+    fresh = prepare(experiments.from_profile("nature", PFedMoAP(), "smoke"), place)
     fresh.federation.run_round()
     with pytest.raises(UserError, match="Client 2 has no trained gate"):
         gate.attention(fresh, 2, steps.own_tests(fresh, 2)[0])

@@ -18,7 +18,7 @@ LABELS = "label_pairing", "class_names"  # the switches that concern only them
 ON_LABELS = PFedMoAP(lam=5.0, experts=19), ZeroShotPrior()
 NAMES = tuple(dict.fromkeys(method.name for method in SWITCHED + ON_LABELS))
 # 40 classes, by the released code's rule: 13 clients get three, the last gets one, as in OxfordPets nine get four.
-UNEVEN = {"clients": 14}
+UNEVEN, UNEVEN_COLUMN = {"clients": 14}, "Caltech101"
 # What `smoke` runs of the above and of the switches: enough to see that everything works.
 SMOKE_TABLES, SMOKE_SWITCHES = ("table1", "table3"), ("label_pairing", "optimizer", "class_deal")
 # As much local training as in the paper's Table 3, and CoOp's 25 epochs; learning rates are the paper's everywhere.
@@ -44,7 +44,7 @@ def switchboards(
 
     Returns:
         Name -> grid: "table1" to "table4"; outside the `paper` profile also "table1_uneven", where `class_deal` deals
-        unevenly, and "table3_long", the switches of the labels with the paper's number of rounds and epochs.
+        unevenly (not in `smoke`), and "table3_long", the switches of the labels with the paper's rounds and epochs.
     """
     switches = switches or (SMOKE_SWITCHES if profile == "smoke" else tuple(SWITCHES))
     refuse_unknown(switches, list(SWITCHES), "protocol switch")
@@ -54,11 +54,12 @@ def switchboards(
     rest = seeds, methods
     boards = {table: switchboard(table, profile, switches, *rest, **overrides) for table in chosen}
     if profile != "paper":
-        if "table1" in chosen and "class_deal" in switches:
+        if "table1" in chosen and "class_deal" in switches and profile != "smoke":
             uneven = UNEVEN | overrides
-            boards["table1_uneven"] = switchboard("table1", profile, ["class_deal"], *rest, together=False, **uneven)
+            boards["table1_uneven"] = switchboard(
+                "table1", profile, ["class_deal"], *rest, together=False, column=UNEVEN_COLUMN, **uneven)
         labels = [name for name in LABELS if name in switches]
-        if "table3" in chosen and labels and set(methods or NAMES) - {FedProx.name}:
+        if "table3" in chosen and profile in LONG and labels and set(methods or NAMES) - {FedProx.name}:
             boards["table3_long"] = switchboard(
                 "table3", profile, labels, *rest, together=False, long=True, **overrides)
     return boards
@@ -72,6 +73,7 @@ def switchboard(
     methods: Methods = None,
     together: bool = True,
     long: bool = False,
+    column: str | None = None,
     **overrides: Any,
 ) -> Grid:
     """Each method under the paper's protocol, under each switch alone that touches it, and under all of them.
@@ -83,11 +85,12 @@ def switchboard(
         table: one of `TABLES`.
         switches: those that are run alone.
         together: also run the released protocol, which is all switches at once.
+        column: the table's column to run; None: that of `TABLES`.
         long: with as many rounds and epochs as the paper's; CoOp then has its 25 epochs, and FedProx is left out.
     """
-    own = GRIDS[table](profile, **overrides)
+    own, wanted = GRIDS[table](profile, **overrides), column or TABLES[table]
     columns = [_column(column, profile, overrides, long) for column in own.columns
-               if column.title == TABLES[table] or (profile == "paper" and column.domain is None)]
+               if column.title == wanted or (profile == "paper" and column.domain is None)]
     rows = {row.method: row for row in own.rows if not row.released}
     protocols: list[Names] = [(name,) for name in switches]
     if set(LABELS) <= set(switches):

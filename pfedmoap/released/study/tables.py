@@ -142,7 +142,7 @@ def source(known: Step, paper: Step, code: Step) -> str:
 
 
 def _data(grid: Grid) -> str:
-    return "" if grid.profile == "paper" else ", on an embedded stand-in (no evidence for the paper's numbers)"
+    return "" if grid.profile == "paper" else ", on embedded data in place of the paper's"
 
 
 def published_averages(grid: Grid, store: Store) -> dict[str, tuple[float, float]]:

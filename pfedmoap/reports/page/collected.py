@@ -12,7 +12,8 @@ from pfedmoap.reports.tables import fingerprint
 
 CURRENT, OUTDATED, MISSING = "up to date", "out of date", "missing"
 NEEDED = {"grid", "missing", "reading", "seconds_by_run", "table"}  # of a table's JSON file
-OPTIONS = {"smoke": " --profile smoke", "quick": "", "paper": " --profile paper --data-root DIR --device cuda"}
+OPTIONS = {"smoke": " --profile smoke", "quick": "", "long": " --profile long",
+           "paper": " --profile paper --data-root DIR --device cuda"}  # fmt: skip
 SHOWS = {
     "protocols": "the same methods under the paper's protocol and under that of the released code",
     "entropy": "entropy of the attention over experts; at 1 all weigh the same",

@@ -1,0 +1,79 @@
+"""Files of CLIP weights: where they are, and how they are read without executing code from them."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pfedmoap.errors import UserError
+
+OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's state dicts hold besides weights
+ASSETS = Path(__file__).resolve().with_name("embedded") / "assets"  # the shipped CLIP
+
+
+def find_weights(model: str, weights: str | None) -> tuple[Path, bool]:
+    """The file behind `weights`, and whether its pretrained tag demands QuickGELU."""
+    shipped = ASSETS / f"{model}.safetensors"
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    remedy = f"give a file with --weights PATH, or a pretrained tag of {model} ({', '.join(tags) or 'it has none'})"
+    if weights is None:
+        if not shipped.is_file():
+            raise UserError(f"{model} ships without weights: {remedy}.")
+        return shipped, False
+    if Path(weights).is_file():
+        return Path(weights), False
+    if weights not in tags:
+        raise UserError(f"{weights!r} is neither a file nor a pretrained tag of {model}: {remedy}.")
+    config = open_clip.get_pretrained_cfg(model, weights)
+    try:
+        return Path(open_clip.download_pretrained(config)), bool(config.get("quick_gelu"))
+    except Exception as error:  # whatever the download library raises: no network, no such file, disk full
+        where = config.get("hf_hub") or config.get("url")
+        raise UserError(f"The weights {model} / {weights} could not be downloaded ({type(error).__name__}). Fetch "
+                        f"{where} on a machine with network and {remedy}.") from error
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """Reads weights without ever executing code from the file.
+
+    Returns:
+        The tensors by open_clip's names, and whether the file is in OpenAI's format (which means QuickGELU).
+    """
+    state = load_file(path) if path.suffix == ".safetensors" else _read_pickled_tensors(path)
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    openai_format = all(name in state for name in OPENAI_SCALARS)
+    state = {name: tensor for name, tensor in state.items() if name not in OPENAI_SCALARS}
+    if "token_embedding.rows" in state:
+        state["token_embedding.weight"] = _full_token_table(state)
+    return state, openai_format
+
+
+def _read_pickled_tensors(path: Path) -> dict:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in name for name in archive.namelist()):
+                raise UserError(
+                    f"{path} is a TorchScript archive: it holds code, which this package never executes. Use the tag "
+                    f"(--weights openai), or convert it once where you trust it: python -c \"import torch; torch.save("
+                    f"torch.jit.load('{path.name}', 'cpu').state_dict(), 'weights.pt')\"")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling errors of many kinds; all mean the same to the user
+        raise UserError(f"{path} is not a plain file of tensors ({type(error).__name__}): use a safetensors file or a "
+                        f"state dict written by torch.save.") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict: save `model.state_dict()`.")
+    return state.get("state_dict", state)
+
+
+def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tensor:
+    """The token table of a file that stores only the rows that were trained; the others keep their seeded start."""
+    ids, rows = state.pop("token_embedding.ids"), state.pop("token_embedding.rows").float()
+    start = np.random.default_rng(0).standard_normal((vocabulary, rows.shape[1]), dtype=np.float32)
+    table = torch.from_numpy(start * 0.02)
+    table[ids.long()] = rows
+    return table
