@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "errors": ["PfedmoapError", "UserError"],
         "experiments": [
             "Experiment", "Personalised", "Place", "Store", "frame", "from_profile", "load_dataset", "prepare", "run",
-            "run_all",
+            "run_all", "suggested_settings",
         ],
         "federation": ["Federation"],
         "method": ["Context", "Method"],

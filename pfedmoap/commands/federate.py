@@ -3,15 +3,15 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pfedmoap.commands.open_command import RunCommand
-from pfedmoap.commands.shared import CacheDir, DataRoot, place, say
+from pfedmoap.commands.shared import CacheDir, DataRoot, place, say, suggest
 from pfedmoap.errors import PfedmoapError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def demo(
     require_flower()
     from pfedmoap.flower import demonstrate
 
-    experiment = _experiment(dataset, method, seed, profile, {"clients": 3, "rounds": 3} | context.obj)
+    experiment = _experiment(dataset, method, seed, profile, context.obj, data_root, {"clients": 3, "rounds": 3})
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     with _private(folder) as used:
         record = demonstrate(experiment, used, where, say, round_timeout=round_timeout, norm_limit=norm_limit,
@@ -107,7 +107,7 @@ def server(
     require_flower()
     from pfedmoap.flower import Host, describe
 
-    experiment = _experiment(dataset, method, seed, profile, context.obj)
+    experiment = _experiment(dataset, method, seed, profile, context.obj, data_root)
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     hosting = Host(experiment.clients, folder, where, host, port)
     record = hosting.store.get(experiment)
@@ -152,12 +152,16 @@ def client(
         raise PfedmoapError(f"The node ended: {links.tail(name)}")
 
 
-def _experiment(dataset: str, method: str, seed: str, profile: str, given: dict) -> "Experiment":
+def _experiment(
+    dataset: str, method: str, seed: str, profile: str, given: dict, data_root: Path | None,
+    base: Mapping[str, Any] = {},
+) -> "Experiment":
     from pfedmoap.commands.options import build_experiments
     from pfedmoap.errors import UserError
     from pfedmoap.flower import check_federable
 
-    experiments = build_experiments(dataset, [method], [seed], profile, given)
+    suggested = suggest(dataset, data_root, given)
+    experiments = build_experiments(dataset, [method], [seed], profile, given, {**base, **suggested})
     if len(experiments) != 1:
         raise UserError("A federation runs one experiment: name one method and one seed.")
     check_federable(experiments[0])

@@ -40,7 +40,8 @@ def setting_options() -> list[TyperOption]:
 
 
 def build_experiments(
-    dataset: str, methods: Sequence[str], seeds: Sequence[str], profile: str, given: Mapping[str, Any]
+    dataset: str, methods: Sequence[str], seeds: Sequence[str], profile: str, given: Mapping[str, Any],
+    base: Mapping[str, Any] = {},
 ) -> list[Experiment]:
     """The experiments of one command line, method by method and seed by seed, each once.
 
@@ -48,6 +49,7 @@ def build_experiments(
         methods: names; "all" stands for all of them.
         seeds: whole numbers as text.
         given: the settings that were given, of `Experiment` and of methods together.
+        base: settings in place of the profile's, such as those that your own pictures suggest.
 
     Raises:
         UserError: an unknown name, or a setting that is out of range or that none of the methods has.
@@ -62,7 +64,7 @@ def build_experiments(
     dataset, profile = known_dataset(dataset), recognise(profile, experiments.PROFILES, "profile")
     numbers = [parse(seed, int, "seed") for seed in seeds]
     built = [
-        experiments.from_profile(dataset, method, profile, seed=seed, **overrides)
+        experiments.from_profile(dataset, method, profile, base, seed=seed, **overrides)
         for method in build_methods(methods, settings)
         for seed in numbers
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from pfedmoap import experiments
 from pfedmoap.batch import Job, default_parameters, is_unchanged
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import Cluster, Experiment, Place, Store, reachable, run_on_ray
+from pfedmoap.experiments import Cluster, Experiment, Place, Store, reachable, reasons, run_on_ray
 
 
 def run_grids(notebooks: Sequence[Job], cluster: Cluster, *, force: bool = False) -> dict[str, str]:
@@ -35,8 +35,8 @@ def run_grids(notebooks: Sequence[Job], cluster: Cluster, *, force: bool = False
     for (place, folder), grids in wanted.items():
         failed = dict(run_on_ray([run for grid in grids.values() for run in grid], place, Store(folder), cluster))
         for name, grid in grids.items():
-            if lines := [f"{run.label}: {failed[run]}" for run in grid if run in failed]:
-                failures[name] = "; ".join(lines)
+            if why := reasons((run, failed[run]) for run in grid if run in failed):
+                failures[name] = why
     return failures
 
 

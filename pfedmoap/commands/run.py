@@ -3,13 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfedmoap.commands.shared import AsJson, CacheDir, DataRoot, Device, Jobs, SeedsPerBatch, place, say, what
+from pfedmoap.commands.shared import AsJson, CacheDir, DataRoot, Device, Jobs, SeedsPerBatch, place, say, suggest, what
+from pfedmoap.errors import PfedmoapError
 from pfedmoap.system import paths
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run(
 ) -> None:
     """Run one experiment or several, and show the accuracies.
 
-    What is not set is the profile's. A finished run is stored and never run twice;
+    What is not set is the profile's, or what your own pictures suggest. A finished run is stored and never run twice;
     an interrupted one goes on where it stopped when the same is run again.
 
     Examples:
@@ -46,13 +47,15 @@ def run(
 
       pfedmoap run --dataset caltech101 --data-root DIR --shots none
 
-      pfedmoap run --dataset folders --data-root DIR --partition given --clients 4
+      pfedmoap run --dataset folders --data-root DIR
     """
     from pfedmoap.commands import console
     from pfedmoap.commands.options import build_experiments
     from pfedmoap.experiments import Place, Store
 
-    experiments = build_experiments(dataset, split(method), split(seed), profile, context.obj)
+    with redirect_stdout(sys.stderr):
+        base = suggest(dataset, data_root, context.obj)
+    experiments = build_experiments(dataset, split(method), split(seed), profile, context.obj, base)
     place = Place(data_root and str(data_root), cache_dir and str(cache_dir), device)
     store = Store(results or paths.results_dir("runs") / "records")
     with redirect_stdout(sys.stderr):
@@ -66,15 +69,14 @@ def run(
 def _records(
     experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, seeds_per_batch: int, force: bool
 ) -> list["Record"]:
-    """Runs what the store lacks, after a look at data and weights that stops a mistake before anything is trained."""
+    """Runs what the store lacks, after a look at weights and data that stops a mistake before anything is trained."""
     import torch
 
     from pfedmoap.clip import load_clip
-    from pfedmoap.experiments import load_dataset, run_all
+    from pfedmoap.experiments import poor_match, run_all
     from pfedmoap.experiments import run as run_one
 
     first = experiments[0]
-    say(f"data: {load_dataset(first.dataset, place.data_root).source}")
     width = load_clip(first.model, first.weights, device=place.device, precision=first.precision).token_width
     if force:
         for experiment in experiments:
@@ -82,6 +84,9 @@ def _records(
     stored = sum(store.get(experiment) is not None for experiment in experiments)
     if stored:
         say(f"{stored} of {len(experiments)} runs are already stored in {store.folder} (--force runs them again)")
+    with suppress(PfedmoapError):  # what stops the runs is left to them
+        if warning := poor_match(first, place, progress=stored < len(experiments)):
+            say(f"warning: {warning}")
     if len(experiments) > 1:
         run_all(experiments, place, store=store, jobs=jobs or None, seeds_per_batch=seeds_per_batch or None,
                 progress=stored < len(experiments))

@@ -1,5 +1,6 @@
 """What several commands share: options, and lines on standard error."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,19 @@ import typer
 def say(message: str) -> None:
     """A line on standard error: standard output is for results."""
     typer.echo(message, err=True)
+
+
+def suggest(dataset: str, data_root: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Says which data were found, and the settings that your own pictures suggest, which are returned."""
+    from pfedmoap.commands.options import known_dataset
+    from pfedmoap.experiments import chosen_in_words, load_dataset, suggested_settings
+
+    imageset = load_dataset(known_dataset(dataset), data_root)
+    say(f"data: {imageset.source}")
+    settings = suggested_settings(imageset, given)
+    if settings:
+        say(chosen_in_words(imageset, settings))
+    return settings
 
 
 def what(help: str, *names: str, **more: Any) -> Any:

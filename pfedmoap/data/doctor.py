@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pfedmoap.data import cache
-from pfedmoap.data.folders import FOLDERS
+from pfedmoap.data.folders import FOLDERS, composed
 from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
@@ -95,7 +95,7 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
         if not isinstance(split.images, ImageFiles):
             return "labels come with the pixels", ()
         for label, path in zip(split.labels.tolist(), split.images.paths, strict=True):
-            pairs[label].add(os.path.basename(os.path.dirname(path)))
+            pairs[label].add(composed(os.path.basename(os.path.dirname(path))))
     owners = defaultdict(set)
     for label, names in pairs.items():
         for name in names:

@@ -4,12 +4,13 @@ import csv
 import io
 import os
 import re
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pfedmoap.data import layout
+from pfedmoap.data import layout, leftovers
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
@@ -39,17 +40,23 @@ class Row(NamedTuple):
 
 
 def load(root: Path) -> ImageSet:
-    """Recognises the layout of a folder or CSV file and reads it; `source` says what was recognised.
+    """Recognises the layout of a folder or CSV file and reads it; `source` says what was recognised and left out.
 
-    Where train and test are not told apart, 70 % of each class (of each client or domain) is for training.
+    Where train and test are not told apart, 70 % of each class (of each client or domain) is for training. Photographs
+    are turned upright, of animations the first frame is used, and files that are hidden, empty or no images are left
+    out.
 
     Raises:
-        UserError: the layout is none of `LAYOUTS`, or incomplete.
+        UserError: the layout is none of `LAYOUTS`, or incomplete, or two classes would read alike.
     """
     if root.is_file():
-        return _image_set(root.parent, read_table(root), f"{root}, a CSV file")
+        listed = read_table(root)
+        rows = [row for row in listed if os.path.getsize(root.parent / row.path)]
+        empty = len(listed) - len(rows)
+        return _image_set(root.parent, rows, f"{root}, a CSV file", {"empty file": empty} if empty else {})
     rows, recognised = scan(root)
-    return _image_set(root, rows, f"{root}, recognised as {recognised}")
+    counts = leftovers.left_out(root, [row.path for row in rows])
+    return _image_set(root, rows, f"{root}, recognised as {recognised}", counts)
 
 
 def scan(root: Path) -> tuple[list[Row], str]:
@@ -94,7 +101,11 @@ def _branch(root: Path, at: str) -> list[Row]:
 
 def _is_divided(root: Path, at: str) -> bool:
     """Whether there is a folder train or test that is no class of that name."""
-    return any(part in subfolders(root / at) and not images(root / at, part) for part in PARTS)
+    names = [name for name in subfolders(root / at) if name.lower() in PARTS and not images(root / at, name)]
+    for name in names:
+        if name not in PARTS and subfolders(root / at / name):
+            raise UserError(f"the folder {root / at / name} looks like a part of a division: call it {name.lower()}")
+    return any(name in PARTS for name in names)
 
 
 def _class_images(root: Path, folder: str) -> list[str]:
@@ -102,8 +113,9 @@ def _class_images(root: Path, folder: str) -> list[str]:
 
 
 def images(root: Path, folder: str) -> list[str]:
-    """The images directly in a folder, sorted, as paths relative to the root."""
-    return [f"{folder}/{name}" for name in sorted(e.name for e in os.scandir(root / folder) if layout.is_image(e))]
+    """The images directly in a folder that are not empty files, sorted, as paths relative to the root."""
+    names = [e.name for e in os.scandir(root / folder) if layout.is_image(e) and e.stat().st_size]
+    return [f"{folder}/{name}" for name in sorted(names)]
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -119,6 +131,10 @@ def subfolders(folder: Path) -> list[str]:
     for name in names:
         if not name.isprintable():  # bytes that are no text, or control characters
             raise UserError(f"the folder {name!a} in {folder} has a name that cannot be read as text: rename it")
+    twice = [name for name, count in Counter(map(composed, names)).items() if count > 1]
+    if twice:
+        raise UserError(f"two folders in {folder} are called {twice[0]!r}, with accents that are stored in two ways: "
+                        "merge them, or rename one")  # fmt: skip
     return sorted(names, key=_natural)
 
 
@@ -160,8 +176,15 @@ def _check(row: Row, folder: Path, where: str) -> None:
         raise UserError(f"{where} names {row.path}, which is not there: correct the line or put the image there")
 
 
-def _image_set(root: Path, rows: Sequence[Row], found: str) -> ImageSet:
+def composed(name: str) -> str:
+    """A name with its accents stored in the one way (NFC): macOS stores them in another."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _image_set(root: Path, rows: Sequence[Row], found: str, counts: dict[str, int]) -> ImageSet:
+    rows = [Row(row.path, *map(composed, row[1:])) for row in rows]
     _check_classes(root, rows)
+    _check_names(root, sorted({row.label for row in rows}))
     rows = [row for row in rows if not row.path.endswith("/")]
     names, clients, domains = (_numbered(row[column] for row in rows) for column in (1, 3, 4))
 
@@ -173,8 +196,10 @@ def _image_set(root: Path, rows: Sequence[Row], found: str) -> ImageSet:
     facts += [f"{len(clients)} clients (partition: given)"] * bool(clients)
     facts += [f"{len(domains)} domains"] * bool(domains)
     facts += ["70/30 % per class with a fixed seed"] * any(not row.part for row in rows)
-    source = f"{found}: {', '.join(facts)}"
-    return layout.image_set(FOLDERS, root, tuple(names), train, test, source, True, tuple(domains), tuple(clients))
+    animations = leftovers.first_frames(root, [row.path for row in rows])
+    source = f"{found}: {', '.join(facts)}{leftovers.in_words(counts, animations)}"
+    return layout.image_set(
+        FOLDERS, root, tuple(names), train, test, source, True, tuple(domains), tuple(clients), upright=True)
 
 
 def _numbered(values: Iterable[str]) -> dict[str, int]:
@@ -191,6 +216,21 @@ def _check_classes(root: Path, rows: Sequence[Row]) -> None:
     if present - trained:
         raise UserError(f"the class {min(present - trained)!r} in {root} has test images but no training images: "
                         "add some, or remove it")  # fmt: skip
+
+
+def _check_names(root: Path, labels: Sequence[str]) -> None:
+    """Refuses classes that CLIP could not tell apart, as its tokenizer reads neither case nor underscores."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        words = " ".join(label.replace("_", " ").split())
+        if not words:
+            raise UserError(f"a class in {root} is called {label!r}, which is no word that a prompt could end with: "
+                            "rename it")  # fmt: skip
+        other = seen.setdefault(words.lower(), label)
+        if other != label:
+            how = "case" if other.lower() == label.lower() else "underscores, spaces or case"
+            raise UserError(f"the classes {other!r} and {label!r} in {root} differ only in {how}, which CLIP does not "
+                            "see: merge them, or rename one")  # fmt: skip
 
 
 def divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

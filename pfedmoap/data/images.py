@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
@@ -18,22 +18,26 @@ CIFAR = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
 
+MOST_ELONGATED = 100  # long to short side; the short side is enlarged to CLIP's, and memory would not hold the long one
+
 
 class ImageFiles(Sequence[Image.Image]):
     """Images on disk in a fixed order; a file is opened only when its image is asked for.
 
     Args:
         paths: one file per image; kept as strings, as a set may have a hundred thousand.
+        upright: turn photographs as their EXIF data say (see `read_image`).
     """
 
-    def __init__(self, paths: Iterable[str | Path]):
+    def __init__(self, paths: Iterable[str | Path], upright: bool = False):
         self.paths = tuple(map(os.fspath, paths))
+        self.upright = upright
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Image.Image:
-        return read_image(self.paths[index])
+        return read_image(self.paths[index], self.upright)
 
 
 class ImageArray(Sequence[Image.Image]):
@@ -53,22 +57,34 @@ class ImageArray(Sequence[Image.Image]):
         return Image.fromarray(self.pixels[index])
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decodes a whole image file to mode RGB.
+def read_image(path: str | Path, upright: bool = False) -> Image.Image:
+    """Decodes a whole image file to mode RGB; of an animation or a file of several pages, the first picture.
+
+    Args:
+        path: the file.
+        upright: turn it as its EXIF data say, so that CLIP sees what people see. Benchmark sets are read without, as
+            torchvision reads them.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated or no image.
+        UserError: the file is missing, unreadable, truncated, no image, too large or too narrow.
     """
     try:
         with Image.open(path) as image:
-            image.load()
-            return to_rgb(image)
+            width, height = image.size
+            if max(width, height) <= MOST_ELONGATED * min(width, height):
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: put it back, then run again") from None
     except PermissionError:
         raise UserError(f"{path} may not be read: change its permissions, then run again") from None
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6  # PIL's own limit
+        raise UserError(f"{path} has more than {most} million pixels: make it smaller or remove it, then run again"
+                        ) from None  # fmt: skip
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... for broken files
         raise UserError(f"{path} cannot be read as an image ({error}): delete or replace it, then run again") from error
+    raise UserError(f"{path} is a strip of {width} x {height} pixels: crop it or remove it, then run again")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -166,17 +166,18 @@ def image_set(
     augment: bool = True,
     domain_names: Sequence[str] = (),
     clients: Sequence[str] = (),
+    upright: bool = False,
 ) -> ImageSet:
     """Builds the set from entries below `folder`, after checking that every file is there.
 
-    The fingerprint covers class names, relative paths, file sizes, labels, domains and clients: it survives moving the
-    folder, and does not read the images.
+    The fingerprint covers class names, relative paths, file sizes, labels, domains, clients and whether photographs are
+    turned upright: it survives moving the folder, and does not read the images.
     """
     class_names = tuple(class_name.replace("_", " ") for class_name in class_names)
     if len(set(class_names)) < len(class_names):
         twice = next(class_name for class_name in class_names if class_names.count(class_name) > 1)
         raise UserError(f"two classes of {name} are called {twice!r}: rename one of their folders in {folder}")
-    names = [name, class_names, tuple(domain_names)] + [tuple(clients)] * bool(clients)
+    names = [name, class_names, tuple(domain_names)] + [tuple(clients)] * bool(clients) + ["upright"] * upright
     digest = hashlib.sha256(json.dumps(names).encode())
     for part, entries in (("train", train), ("test", test)):
         if not entries:
@@ -184,14 +185,16 @@ def image_set(
         for entry, size in zip(entries, file_sizes(folder, entries), strict=True):
             line = f"{part}\0{entry.path}\0{size}\0{entry.label}\0{entry.domain}" + f"\0{entry.client}" * bool(clients)
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
-    splits = [as_split(folder, entries, bool(domain_names), bool(clients)) for entries in (train, test)]
+    splits = [as_split(folder, entries, bool(domain_names), bool(clients), upright) for entries in (train, test)]
     return ImageSet(
         name, class_names, *splits, digest.hexdigest(), source, augment, tuple(domain_names), tuple(clients)
     )
 
 
-def as_split(folder: Path, entries: Sequence[Entry], with_domains: bool, with_clients: bool) -> Split:
-    files = ImageFiles(f"{folder}/{entry.path}" for entry in entries)
+def as_split(
+    folder: Path, entries: Sequence[Entry], with_domains: bool, with_clients: bool, upright: bool = False
+) -> Split:
+    files = ImageFiles((f"{folder}/{entry.path}" for entry in entries), upright)
     labels, domains, clients = (np.array([entry[field] for entry in entries], dtype=np.int64) for field in (1, 2, 3))
     return Split(files, labels, domains if with_domains else None, clients if with_clients else None)
 

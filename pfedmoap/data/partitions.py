@@ -13,6 +13,7 @@ PARTITIONS = ("label_disjoint", "dirichlet", "domain_dirichlet", "iid", "by_doma
 CLASS_DEALS = ("even", "rounded")
 REDRAWS = 100
 MOST_NAMED = 5  # classes in a note
+TESTED_EACH = 10  # test images per client, where images and not classes are shared
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,43 @@ def partition(
     return Partition(train, test, train_labels, test_labels, notes)
 
 
-def suggested(imageset: ImageSet) -> tuple[str, int]:
-    """The protocol that a set asks for by itself, and its number of clients.
+def suggested(imageset: ImageSet, protocol: str | None = None, clients: int | None = None) -> tuple[str, int]:
+    """The protocol that a set asks for by itself, and its number of clients; what is given stays.
 
-    The clients that it came with; else a client per domain; else its classes, dealt to at most ten clients.
+    The clients that it came with; else a client per domain, or several that share one; else its classes, dealt to at
+    most ten clients of at least two classes each; else (`dirichlet`) clients that share its few classes.
+
+    Raises:
+        UserError: there are too few classes or test images to share.
     """
+    protocol = protocol or _suggested_protocol(imageset, clients)
+    return protocol, clients or _suggested_clients(imageset, protocol)
+
+
+def _suggested_protocol(imageset: ImageSet, clients: int | None) -> str:
+    for kind, count in (("classes", len(imageset.class_names)), ("test images", len(imageset.test))):
+        if count < 2:
+            raise UserError(f"{imageset.name} has fewer than 2 {kind}, too few for a federation: add some")
     if imageset.clients:
-        return "given", len(imageset.clients)
+        return "given"
     if imageset.domain_names:
-        return "by_domain", len(imageset.domain_names)
-    return "label_disjoint", min(10, len(imageset.class_names))
+        return "by_domain" if clients in (None, len(imageset.domain_names)) else "domain_dirichlet"
+    return "label_disjoint" if max(clients or 0, 2) <= _most_by_classes(imageset) else "dirichlet"
+
+
+def _suggested_clients(imageset: ImageSet, protocol: str) -> int:
+    if protocol == "given":
+        return max(1, len(imageset.clients))
+    if protocol in ("by_domain", "domain_dirichlet"):
+        return max(1, len(imageset.domain_names))
+    by_images = len(imageset.test) // TESTED_EACH
+    return min(10, max(2, _most_by_classes(imageset) if protocol == "label_disjoint" else by_images))
+
+
+def _most_by_classes(imageset: ImageSet) -> int:
+    """Clients that can have two classes each, and one class that has test images."""
+    untested = len(imageset.class_names) - len(np.unique(imageset.test.labels))
+    return len(imageset.class_names) // max(2, untested + 1)
 
 
 def few_shot(
@@ -197,7 +225,8 @@ def owned(
     if not names:
         raise UserError(f"{imageset.name} has no {kind} of its own: use another protocol than {protocol}")
     if clients != len(names):
-        raise UserError(f"{imageset.name} has {len(names)} {kind}: use --clients {len(names)} with {protocol}")
+        raise UserError(f"{imageset.name} has {len(names)} {kind}: use --clients {len(names)} with {protocol}, "
+                        "or another protocol")  # fmt: skip
     train = [kept[owners[0][kept] == owner] for owner in range(clients)]
     test = [np.flatnonzero(owners[1] == owner) for owner in range(clients)]
     for part, shares in (("training", train), ("test", test)):

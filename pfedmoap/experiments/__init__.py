@@ -24,7 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "published": ["published_cells"],
         "ray": ["Cluster", "run_on_ray"],
         "records": ["Record", "frame", "record_of", "resume"],
-        "runs": ["run", "run_all"],
+        "runs": ["reasons", "run", "run_all"],
         "store": ["Store"],
+        "suggestions": ["chosen_in_words", "poor_match", "suggested_settings"],
     },
 )

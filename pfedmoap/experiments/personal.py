@@ -101,13 +101,13 @@ class Personalised:
         """Classifies one image.
 
         Args:
-            image: a PIL image, or the path of an image file.
+            image: a PIL image, or the path of an image file, which is turned upright as its EXIF data say.
             top: how many classes to return.
 
         Raises:
             UserError: the file cannot be read as an image.
         """
-        image = to_rgb(image) if isinstance(image, Image.Image) else read_image(image)
+        image = to_rgb(image) if isinstance(image, Image.Image) else read_image(image, upright=True)
         encode = self.clip.encode_spatial if self.method.spatial else self.clip.encode_images
         features = encode(self.clip.preprocess(image)[None])[None]  # (1, 1, d)
         logits = self.method.logits(self._model, self._fixed, features, self._context)[0, 0]  # (C,)

@@ -79,7 +79,8 @@ def from_profile(
     since the order of the methods depends on the budget.
 
     Args:
-        base: settings of `Experiment` that a table has for the data set in place of the profile's.
+        base: settings of `Experiment` that a table has for the data set in place of the profile's; of your own pictures
+            `suggested_settings`.
         overrides: settings that replace all of these. Rounds among them are CoOp's too, as they are.
 
     Raises:

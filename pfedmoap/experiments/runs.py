@@ -102,9 +102,18 @@ def run_all(
     with tqdm(total=sum(run.rounds for run in missing), desc=title, unit="round", disable=not progress) as bar:
         failed = _run_batches(batches, jobs, bar)
     if failed:
-        lines = "; ".join(f"{experiment.label}: {error}" for experiment, error in failed)
-        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed, the others are done: {lines}")
+        others = ", the others are done" * (len(failed) < len(missing))
+        raise type(failed[0][1])(f"{len(failed)} of {len(missing)} runs failed{others}: {reasons(failed)}")
     return frame([store.get(experiment) for experiment in experiments])
+
+
+def reasons(failed: Iterable[tuple[Experiment, PfedmoapError]]) -> str:
+    """Why runs failed: every reason once, with the run that it concerns, or how many and one of them."""
+    concerned: dict[str, list[Experiment]] = {}
+    for experiment, error in failed:
+        concerned.setdefault(str(error), []).append(experiment)
+    return "; ".join(f"{runs[0].label}{f' and {len(runs) - 1} more' * (len(runs) > 1)}: {reason}"
+                     for reason, runs in concerned.items())
 
 
 def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:

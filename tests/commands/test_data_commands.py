@@ -75,7 +75,7 @@ def test_data_as_json_is_the_only_thing_on_standard_output(call, mine):
 
 
 def test_unknown_set_suggests_the_closest(call):
-    assert call("data", "caltech") == (2, "", "error: There is no data set 'caltech'; did you mean 'caltech101'?\n")
+    assert call("data", "flowers") == (2, "", "error: There is no data set 'flowers'; did you mean 'flowers102'?\n")
 
 
 def test_help_names_the_commands(call):

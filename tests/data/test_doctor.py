@@ -48,12 +48,25 @@ def test_what_is_missing_is_described_and_no_error(tmp_path):
 def test_broken_files_are_found_by_opening_them(tmp_path):
     write_classes(tmp_path / "mine", {"cat": 100, "dog": 100})
     (tmp_path / "mine" / "cat" / "image_0007.jpg").write_bytes(b"oops")
-    (tmp_path / "mine" / "dog" / "image_0008.jpg").write_bytes(b"")
     quick, full = (examine("folders", tmp_path / "mine", tmp_path, every_file=every) for every in (False, True))
-    assert quick.files.startswith("1 of 200 files broken, 3")
-    assert "image_0008.jpg is empty: replace or delete it" in quick.problems[0]
-    assert full.files == "2 of 200 files broken, all opened"
-    assert "image_0007.jpg cannot be read as an image" in full.problems[1]
+    assert (quick.files, quick.problems) == ("files fine, 32 opened", ())
+    assert full.files == "1 of 200 files broken, all opened"
+    assert "image_0007.jpg cannot be read as an image" in full.problems[0]
+
+
+def test_empty_files_are_problems_of_a_benchmark_and_left_out_of_folders(tmp_path):
+    for root in ("caltech-101/101_ObjectCategories", "mine"):
+        write_classes(tmp_path / root, {"cat": 10, "dog": 10})
+        (tmp_path / root / "dog" / "image_0008.jpg").write_bytes(b"")
+    found = examine("caltech101", tmp_path, tmp_path)
+    assert any("image_0008.jpg is empty: replace or delete it" in problem for problem in found.problems)
+    mine = examine("folders", tmp_path / "mine", tmp_path)
+    assert (mine.problems, mine.train + mine.test) == ((), 19) and mine.where.endswith("; left out: 1 empty file")
+
+
+def test_accents_that_are_stored_in_two_ways_are_called_alike(tmp_path):
+    write_classes(tmp_path / "mine", {"cafe\u0301": 4, "th\u00e9": 4})
+    assert examine("folders", tmp_path / "mine", tmp_path).names == "one folder per label, 2 of 2 called alike"
 
 
 def test_incomplete_set_is_a_problem(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import write_classes, write_image, write_images
+from PIL import Image
 
 from pfedmoap.data import folders, partition
 from pfedmoap.errors import UserError
@@ -158,6 +159,52 @@ def test_odd_names_are_survived(tmp_path):
     names = {os.path.basename(path) for split in (imageset.train, imageset.test) for path in split.images.paths}
     assert names == set(files)
     assert all(imageset.train.images[i].size == (8, 8) for i in range(len(imageset.train)))
+
+
+def test_class_folders_may_have_spaces_commas_and_accents(tmp_path):
+    names = ("cat, small", "sea lion", "old_red_car", "\u7345\u5b50", "caf\u00e9")
+    write_classes(tmp_path, dict.fromkeys(names, 3))
+    assert set(load(tmp_path).class_names) == {name.replace("_", " ") for name in names}
+
+
+def test_accents_that_are_stored_in_two_ways_are_the_same_class(tmp_path):
+    write_classes(tmp_path / "train", {"cafe\u0301": 3, "tea": 3})
+    write_classes(tmp_path / "test", {"caf\u00e9": 2, "tea": 2})
+    imageset = load(tmp_path)
+    assert imageset.class_names == ("caf\u00e9", "tea")
+    assert (per_class(imageset.train), per_class(imageset.test)) == ({0: 3, 1: 3}, {0: 2, 1: 2})
+    write_classes(tmp_path / "test", {"cafe\u0301": 2})
+    with pytest.raises(UserError, match="two folders in .*test are called 'caf\u00e9'.* stored in two ways: merge"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (("Cat", "cat"), "the classes 'Cat' and 'cat' in .* differ only in case, which CLIP does not see: merge them, or"),
+    (("sea_lion", "Sea lion"), "'Sea lion' and 'sea_lion' in .* differ only in underscores, spaces or case"),
+    (("cat", "_"), "a class in .* is called '_', which is no word"),
+])
+def test_classes_that_clip_could_not_tell_apart_are_refused(tmp_path, names, message):
+    write_classes(tmp_path, dict.fromkeys(names, 3))
+    if len(os.listdir(tmp_path)) < len(names):
+        pytest.skip("this disk does not tell case apart")
+    with pytest.raises(UserError, match=message):
+        load(tmp_path)
+
+
+def test_a_division_in_capitals_is_not_taken_for_domains(tmp_path):
+    write_classes(tmp_path / "Train", {"cat": 3})
+    write_classes(tmp_path / "Test", {"cat": 3})
+    with pytest.raises(UserError, match="Test looks like a part of a division: call it test"):
+        load(tmp_path)
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in range(2):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 4)).save(tmp_path / "cat" / f"{number}.jpg", exif=exif)
+    assert load(tmp_path).train.images[0].size == (4, 8)
 
 
 def test_folder_name_that_is_no_text_is_refused(tmp_path):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pfedmoap.clip import load_clip
 from pfedmoap.data import ImageFiles
+from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import UserError
 
 GRAY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -63,6 +65,57 @@ def test_cmyk_jpeg_is_read_as_the_colour_it_shows(tmp_path):
     image = saved(tmp_path / "print.jpg", red.convert("CMYK"), quality=95)
     assert image.mode == "RGB"
     assert np.abs(np.asarray(image).astype(int) - np.asarray(red)).max() < 12
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_photographs_are_turned_upright_where_that_is_asked_for(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it turned clockwise by 90 degrees
+    Image.new("RGB", (8, 4), (200, 30, 40)).save(tmp_path / f"turned.{suffix}", exif=exif)
+    assert ImageFiles([tmp_path / f"turned.{suffix}"])[0].size == (8, 4)
+    assert ImageFiles([tmp_path / f"turned.{suffix}"], upright=True)[0].size == (4, 8)
+
+
+def test_turning_is_the_right_way_round(tmp_path, colour):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    colour.save(tmp_path / "turned.png", exif=exif)
+    image = ImageFiles([tmp_path / "turned.png"], upright=True)[0]
+    assert np.array_equal(image, np.rot90(np.asarray(colour)))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("ignore:.*EXIF")
+def test_a_broken_description_does_not_spoil_a_photograph(tmp_path, colour, exif):
+    colour.save(tmp_path / "odd.jpg", exif=exif)
+    assert ImageFiles([tmp_path / "odd.jpg"], upright=True)[0].size == (8, 8)
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("RGB", (8, 8), shade) for shade in ((250, 0, 0), (0, 250, 0))]
+    image = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert image.mode == "RGB" and image.getpixel((3, 3)) == (250, 0, 0)
+
+
+def test_a_single_pixel_is_an_image(tmp_path):
+    image = saved(tmp_path / "dot.png", Image.new("RGB", (1, 1), (9, 8, 7)))
+    assert image.size == (1, 1)
+    assert training_pixels(image, 32, np.random.default_rng(0)).shape == (3, 32, 32)
+    assert load_clip().plain_pixels(image).shape == (3, 32, 32)
+
+
+def test_huge_images_are_refused_by_name(tmp_path, monkeypatch):
+    Image.new("1", (1001, 1001)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
+    with pytest.raises(UserError, match=r"bomb.png has more than 1 million pixels: make it smaller or remove it"):
+        ImageFiles([tmp_path / "bomb.png"])[0]
+
+
+def test_strips_are_refused_by_name(tmp_path):
+    Image.new("L", (1, 101)).save(tmp_path / "strip.png")
+    with pytest.raises(UserError, match=r"strip.png is a strip of 1 x 101 pixels: crop it or remove it"):
+        ImageFiles([tmp_path / "strip.png"])[0]
+    assert saved(tmp_path / "narrow.png", Image.new("L", (1, 100))).size == (1, 100)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

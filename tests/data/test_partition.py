@@ -208,10 +208,46 @@ def test_given_clients_keep_their_images():
         partition(imageset, "given", clients=3, seed=1, shots=1)
 
 
-def test_suggested_protocol_fits():
-    for imageset in (regular(4, 6, 3), regular(13, 6, 3), regular(4, 6, 3, domains=3)):
-        protocol, clients = suggested(imageset)
-        assert_sound(imageset, partition(imageset, protocol, clients=clients, seed=1), clients)
+@pytest.mark.parametrize(("imageset", "expected"), [
+    (regular(2, 6, 3), ("dirichlet", 2)),
+    (regular(3, 6, 3), ("dirichlet", 2)),
+    (regular(4, 6, 3), ("label_disjoint", 2)),
+    (regular(7, 6, 3), ("label_disjoint", 3)),
+    (regular(40, 6, 3), ("label_disjoint", 10)),
+    (regular(4, 6, 3, domains=3), ("by_domain", 3)),
+    # Two of seven classes have no test images: whatever is dealt, three classes have one that does.
+    (labelled([0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4], 7), ("label_disjoint", 2)),
+])
+def test_suggested_protocol_fits(imageset, expected):
+    protocol, clients = suggested(imageset)
+    assert (protocol, clients) == expected
+    for seed in range(20):
+        assert_sound(imageset, partition(imageset, protocol, clients=clients, seed=seed), clients)
+
+
+@pytest.mark.parametrize(("imageset", "given", "expected"), [
+    (regular(7, 6, 3), ("iid", None), ("iid", 2)),
+    (regular(7, 6, 30), ("dirichlet", None), ("dirichlet", 10)),
+    (regular(3, 6, 3), ("label_disjoint", None), ("label_disjoint", 2)),
+    (regular(7, 6, 3), (None, 5), ("dirichlet", 5)),
+    (regular(7, 6, 3), (None, 1), ("label_disjoint", 1)),
+    (regular(7, 6, 3), ("label_disjoint", 7), ("label_disjoint", 7)),
+    (regular(4, 6, 6, domains=2), (None, 4), ("domain_dirichlet", 4)),
+    (regular(4, 6, 6, domains=2), ("iid", 5), ("iid", 5)),
+    (regular(4, 6, 6, domains=2), ("domain_dirichlet", None), ("domain_dirichlet", 2)),
+])
+def test_suggestions_fit_what_is_given(imageset, given, expected):
+    assert suggested(imageset, *given) == expected
+    assert_sound(imageset, partition(imageset, expected[0], clients=expected[1], seed=1), expected[1])
+
+
+@pytest.mark.parametrize(("imageset", "message"), [
+    (regular(1, 6, 3), "toy has fewer than 2 classes, too few for a federation: add some"),
+    (labelled([0, 0, 1], [0], 2), "toy has fewer than 2 test images"),
+])
+def test_too_little_to_share(imageset, message):
+    with pytest.raises(UserError, match=message):
+        suggested(imageset)
 
 
 def test_more_clients_than_images():

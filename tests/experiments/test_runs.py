@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiments import Experiment, Place, Store, frame, from_profile, prepare, run, run_all
+from pfedmoap.experiments import Experiment, Place, Store, frame, from_profile, prepare, reasons, run, run_all
 from pfedmoap.methods import CoOp, FedOTP, FedPer, PFedMoAP, PFedPrompt, PromptFL, ZeroShot, ZeroShotPrior
 
 
@@ -99,6 +99,16 @@ def test_a_failing_run_is_reported_after_the_others_are_done(place, tmp_path, jo
     with pytest.raises(PfedmoapError, match=r"1 of 3 runs failed, the others are done: .*became (nan|inf)"):
         run_all(grid, place, store=store, jobs=jobs, progress=False)
     assert [store.get(one) is not None for one in grid] == [False, True, True]
+
+
+def test_a_reason_is_told_once_with_the_runs_that_it_concerns(place, tmp_path):
+    grid = [small(method, seed=seed, clients=11) for method in (ZeroShot(), PromptFL()) for seed in (1, 2, 3)]
+    with pytest.raises(UserError) as refused:
+        run_all(grid, place, store=Store(tmp_path), jobs=1, progress=False)
+    assert str(refused.value) == (f"6 of 6 runs failed: {grid[0].label} and 5 more: 10 classes cannot be dealt to 11 "
+                                  "clients: use at most 10 clients")
+    failed = [(grid[0], UserError("one")), (grid[1], UserError("two")), (grid[2], UserError("one"))]
+    assert reasons(failed) == f"{grid[0].label} and 1 more: one; {grid[1].label}: two" and reasons([]) == ""
 
 
 @pytest.mark.parametrize(("change", "message"), [
