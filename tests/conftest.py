@@ -35,6 +35,14 @@ def tiny_clip() -> Clip:
     return Clip("RN50-quickgelu", "random", model, torch.device("cpu"), torch.float32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def features_cache(tmp_path_factory) -> str:
+    """A folder of image features for all tests, of all processes: every photograph is encoded once."""
+    folder = tmp_path_factory.getbasetemp()
+    os.environ["PFEDMOAP_CACHE"] = str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "features")
+    return os.environ["PFEDMOAP_CACHE"]
+
+
 @pytest.fixture(scope="session")
 def context(tiny_clip) -> Context:
     return make_context(tiny_clip)

@@ -64,7 +64,7 @@ def test_memory(work):
 def test_the_roofline(tmp_path):
     roofline.main([*TINY, *MODEL, "--clients", "2", "--size", "32", "--out", str(tmp_path)])
     table = pd.read_csv(tmp_path / "roofline.csv")
-    assert 1.9 < table["gflop"][2] / table["gflop"][0] < 2  # two clients share the suffixes of the first block
+    assert 1.7 < table["gflop"][2] / table["gflop"][0] < 2  # two clients share the suffixes of the first block
     assert (table["gigabytes_moved"] > 0).all()
 
 

@@ -29,10 +29,10 @@ def data_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path, tmp_path_factory, monkeypatch) -> Path:
+def place(tmp_path, features_cache, monkeypatch) -> Path:
     """A folder of the test's own to run in; image features are shared by all blocks."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PFEDMOAP_CACHE", str(tmp_path_factory.getbasetemp() / "docs-cache"))
+    monkeypatch.setenv("PFEDMOAP_CACHE", features_cache)
     return tmp_path
 
 

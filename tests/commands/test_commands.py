@@ -23,8 +23,8 @@ SMALL = ("--profile", "smoke", "--dataset", "digits", "--clients", "2", "--round
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(features_cache) -> Path:
+    return Path(features_cache)
 
 
 @pytest.fixture

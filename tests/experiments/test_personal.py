@@ -21,8 +21,8 @@ EXPERIMENT = experiments.from_profile("digits", PFedMoAP(), "smoke", clients=4, 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+def place(features_cache):
+    return Place(cache=features_cache)
 
 
 @pytest.fixture(scope="module")

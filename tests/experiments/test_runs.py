@@ -14,8 +14,8 @@ from pfedmoap.methods import CoOp, FedOTP, FedPer, PFedMoAP, PFedPrompt, PromptF
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+def place(features_cache) -> Place:
+    return Place(cache=features_cache)
 
 
 def small(method=PFedMoAP(), **overrides) -> Experiment:

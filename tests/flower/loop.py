@@ -20,7 +20,7 @@ class Loop:
     """Nodes and a coordinator; `drop` and `spoil` say which uploads are lost or changed on the way."""
 
     def __init__(self, tmp_path, run, **options):
-        self.experiment, self.tmp_path, self.place = run, tmp_path, Place(cache=str(tmp_path / "cache"))
+        self.experiment, self.tmp_path, self.place = run, tmp_path, Place()
         self.options = options
         self.restart_server()
         self.nodes: dict[int, Node] = {client: self.new_node(client) for client in range(run.clients)}

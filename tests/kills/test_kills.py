@@ -23,8 +23,8 @@ AT_LEAST = {"run": 6 * MORE, "grid": 3 * MORE, "processes": 2 * MORE, "features"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
+def cache(features_cache):
+    return features_cache
 
 
 @pytest.fixture(scope="module")

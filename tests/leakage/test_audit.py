@@ -22,8 +22,8 @@ from pfedmoap.released import RELEASED
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+def place(features_cache) -> Place:
+    return Place(cache=features_cache)
 
 
 @pytest.mark.parametrize("dataset", ["nature", "digits", "domains"])
@@ -41,7 +41,7 @@ def test_non_members_are_nobodys_and_drawn_as_members_are(dataset):
         assert not np.isin(others, trained).any() and not np.isin(others, public).any()
         assert np.array_equal(np.sort(one.strata[one.member]), np.sort(one.strata[~one.member]))
         assert np.array_equal(one.labels, imageset.train.labels[one.images])
-    if dataset != "domains":
+    if dataset == "digits":  # of which there are enough left
         assert all(len(one.images) == 2 * len(own) for one, own in zip(asked, shares.train, strict=True))
 
 
@@ -84,10 +84,10 @@ def test_names_that_a_prompt_came_nearer_to(tiny_clip):
     assert decoding.names_nearer(tiny_clip, names, owned, start, start)[1] == 0.5
 
 
-def test_the_shipped_clip_was_trained_on_few_tokens(tiny_clip):
+def test_the_shipped_clip_was_trained_on_some_tokens(tiny_clip):
     clip = clips.load_clip()
     known = decoding.trained(clip)
-    assert 0 < len(known) < 1000 and {"circle", "red"} <= set(decoding.words(clip, known))
+    assert 5000 < len(known) < 30_000 and {"elephant", "red"} <= set(decoding.words(clip, known))
     assert len(decoding.trained(tiny_clip)) == len(decoding.vocabulary(tiny_clip)) == 49408
 
 

@@ -34,8 +34,8 @@ from pfedmoap.server import Pool
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    return Place(cache=str(tmp_path_factory.mktemp("cache")))
+def place(features_cache) -> Place:
+    return Place(cache=features_cache)
 
 
 def domains(method=PromptFL(), **settings) -> Experiment:

@@ -75,9 +75,9 @@ def test_the_first_data_set_that_is_there_is_enough():
 
 
 @pytest.fixture(scope="module")
-def score(tmp_path_factory):
+def score(features_cache):
     """Every client's accuracies of a tiny run, after each round."""
-    place, known = Place(cache=str(tmp_path_factory.mktemp("cache"))), {}
+    place, known = Place(cache=features_cache), {}
 
     def of(dataset, method, protocol=PAPER):
         item = from_profile(dataset, method, "smoke", protocol=protocol)

@@ -139,7 +139,7 @@ def test_caption_says_what_was_run(quick):
     caption = tables.caption(*quick)
     for fact in ("nature in place of Flowers102, digits in place of DTD", "not comparable one by one", "ddof 0",
                  "2 seeds (1, 2)",
-                 "after the last round", "CLIP embedded_clip (shipped weights)", "clients 10 (digits: 5)", "shots 16",
+                 "after the last round", "CLIP embedded_clip (shipped weights)", "clients 10 (digits: 5)", "shots 8",
                  "participation 100 %", "label_disjoint"):
         assert fact in caption, fact
     rounds = next(iter(quick[0])).rounds
