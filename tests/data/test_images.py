@@ -101,7 +101,7 @@ def test_a_single_pixel_is_an_image(tmp_path):
     image = saved(tmp_path / "dot.png", Image.new("RGB", (1, 1), (9, 8, 7)))
     assert image.size == (1, 1)
     assert training_pixels(image, 32, np.random.default_rng(0)).shape == (3, 32, 32)
-    assert load_clip().plain_pixels(image).shape == (3, 32, 32)
+    assert load_clip().plain_pixels(image).shape == (3, 160, 160)
 
 
 def test_huge_images_are_refused_by_name(tmp_path, monkeypatch):
