@@ -10,7 +10,7 @@ from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.methods import CoOp, Method
 from pfedmoap.system import PROFILES
 
-SEEDS = {"smoke": (1,), "quick": (1, 2, 3), "long": (1, 2, 3, 4, 5), "paper": (1, 2, 3)}
+SEEDS = {"smoke": (1,), "quick": (1, 2, 3), "long": (1, 2, 3, 4, 5, 6), "paper": (1, 2, 3)}
 
 # The paper's data sets, and the embedded ones that stand in for them outside the `paper` profile.
 STAND_INS = {
