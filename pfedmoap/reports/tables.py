@@ -13,7 +13,7 @@ import pandas as pd
 from pfedmoap.experiments import Grid, Store
 from pfedmoap.reports.captions import caption, reading, sentences, without_folders
 from pfedmoap.reports.layout import Block, Table
-from pfedmoap.reports.numbers import INITIAL_STD, records, summary, traffic
+from pfedmoap.reports.numbers import INITIAL_STD, clients, records, summary, traffic
 from pfedmoap.system import ROOT, write_atomically
 
 __all__ = ["caption", "costs", "fingerprint", "reading", "table", "write_frame", "write_table"]
@@ -51,11 +51,13 @@ def table(grid: Grid, store: Store) -> Table:
 
 
 def write_table(grid: Grid, store: Store, folder: str | Path) -> list[Path]:
-    """Writes <name>.csv (one line per cell), <name>.md, <name>.tex and <name>.json; returns their paths.
+    """Writes <name>.csv (one line per cell), <name>.md, .tex, .json and <name>_clients.csv; returns their paths.
 
-    The last says what the table rests on: a fingerprint of the grid and of the CLIP, versions, runs and their seconds,
-    the sentences that read it, and why columns are empty. With the table itself, also there, it is all that `page`
-    needs.
+    The last has one line per cell, seed and client (`numbers.clients`), without columns that average others.
+
+    The JSON file says what the table rests on: a fingerprint of the grid and of the CLIP, versions, runs and their
+    seconds, the sentences that read it, and why columns are empty. With the table itself, also there, it is all that
+    `page` needs.
     """
     data = summary(grid, store).rename(columns={"row": "method"})
     datasets = {column.title: column.dataset for column in grid.columns}
@@ -71,7 +73,10 @@ def write_table(grid: Grid, store: Store, folder: str | Path) -> list[Path]:
     for ending, text in (("md", shown.to_markdown()), ("tex", shown.to_latex()), ("json", facts)):
         paths.append(Path(folder) / f"{grid.name}.{ending}")
         write_atomically(paths[-1], text.encode())
-    return paths
+    parts = {column.dataset for column in grid.columns if column.domain}
+    whole = [column.title for column in grid.columns if column.domain or column.dataset not in parts]
+    each = clients(grid, store)
+    return [*paths, write_frame(each[each["column"].isin(whole)], folder, f"{grid.name}_clients")]
 
 
 def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:

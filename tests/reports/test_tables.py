@@ -9,7 +9,7 @@ import pytest
 from reporting import ROWS, make_grid, make_record, make_store
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import Store, table1
+from pfedmoap.experiments import Store, table1, table4
 from pfedmoap.reports import captions, numbers, tables
 from pfedmoap.reports.layout import latex
 
@@ -206,7 +206,7 @@ def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
 
 
 def test_csv_has_one_line_per_cell(quick, tmp_path):
-    csv, markdown, tex, facts = tables.write_table(*quick, tmp_path / "new" / "folder")
+    csv, markdown, tex, facts, _ = tables.write_table(*quick, tmp_path / "new" / "folder")
     data = pd.read_csv(csv)
     assert len(data) == 6 and (data["table"] == "table1").all() and (data["profile"] == "quick").all()
     assert list(data)[:7] == ["table", "profile", "method", "column", "dataset", "mean", "std"]
@@ -219,6 +219,28 @@ def test_csv_has_one_line_per_cell(quick, tmp_path):
     assert known["seconds"] == 36 and known["missing"] == {}
     assert list(known["seconds_by_run"].values()) == 12 * [3]
     assert known["table"] == tables.table(*quick).to_dict() and known["table"]["blocks"][1]["kind"] == "published"
+
+
+def test_csv_of_the_clients_is_what_the_table_is_made_of(quick, tmp_path):
+    csv, *_, each = tables.write_table(*quick, tmp_path)
+    data = pd.read_csv(each)
+    assert each.name == "table1_clients.csv" and len(data) == 3 * 2 * 2 * 2
+    means = data.groupby(["row", "column", "seed"])["accuracy"].mean().groupby(["row", "column"]).mean()
+    cells = pd.read_csv(csv).set_index(["method", "column"])["mean"]
+    assert means.to_dict() == pytest.approx(cells.to_dict(), abs=1e-3)
+    coop = data.query("row == 'CoOp' and column == 'DTD' and seed == 2")  # 45 % after round 1, 90 % after round 2
+    assert coop["accuracy_best"].mean() == pytest.approx(90) and coop["accuracy_last5"].mean() == pytest.approx(67.5)
+
+
+def test_csv_of_the_clients_leaves_out_averages_and_numbers_clients_as_the_run_does(tmp_path):
+    grid = table4("quick", seeds=[1], methods=["zero_shot"])
+    store = Store(tmp_path)
+    for item in grid:
+        store.put(item, make_record(item, [0.1 * client for client in range(8)]))
+    data = pd.read_csv(tables.write_table(grid, store, tmp_path)[-1]).query("row == 'ZS-CLIP'")
+    owners = {column: own["client"].tolist() for column, own in data.groupby("column")}
+    assert owners == {"Amazon": [0, 1], "Webcam": [2, 3], "Caltech": [4, 5], "DSLR": [6, 7]}
+    assert data["accuracy"].tolist() == pytest.approx((10 * data["client"]).tolist())
 
 
 def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):
