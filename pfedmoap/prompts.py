@@ -221,16 +221,17 @@ class PromptEncoder:
 class TextFeatures:
     """Text features with a memory: prompts that need no gradient are encoded once per distinct content.
 
-    The pool's prompts are lent to many clients and tested again after the round; each is encoded once (SPEC 3).
+    The pool's prompts are lent to many clients and tested again after the round; each is encoded once (SPEC 3), and
+    alone: some matrix products round otherwise in a larger batch, and then a run that goes on after a kill, which
+    meets its prompts in other company, would differ in the last bits.
 
     Args:
         encoder: encodes what is new.
         memory_bytes: bound on the remembered features; the least recently used go first.
-        chunk: prompts encoded at a time.
     """
 
-    def __init__(self, encoder: PromptEncoder, memory_bytes: int = 2**30, chunk: int = 16):
-        self.encoder, self.memory_bytes, self.chunk = encoder, memory_bytes, chunk
+    def __init__(self, encoder: PromptEncoder, memory_bytes: int = 2**30):
+        self.encoder, self.memory_bytes = encoder, memory_bytes
         self._memory: OrderedDict[bytes, Tensor] = OrderedDict()
         self._held = 0  # bytes
 
@@ -243,12 +244,10 @@ class TextFeatures:
     def _remembered(self, prompts: Tensor) -> Tensor:
         keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in prompts.cpu().numpy()]
         found = {key: self._memory[key] for key in keys if key in self._memory}
-        new = {key: index for index, key in enumerate(keys) if key not in found}
-        indices = list(new.values())
         with torch.no_grad():
-            for chunk in (indices[at : at + self.chunk] for at in range(0, len(indices), self.chunk)):
-                rows = (row.clone() for row in self.encoder(prompts[chunk]))  # a view would hold its whole chunk
-                found |= zip((keys[index] for index in chunk), rows, strict=True)
+            for index, key in enumerate(keys):
+                if key not in found:
+                    found[key] = self.encoder(prompts[index : index + 1])[0]
         for key, features in found.items():
             self._held += 0 if key in self._memory else features.nbytes
             self._memory[key] = features

@@ -114,7 +114,7 @@ def test_prompts_without_gradient_are_encoded_once(tiny_clip):
             Counting.encoded += len(prompts)
             return super().__call__(prompts)
 
-    text = TextFeatures(Counting(tiny_clip, NAMES), chunk=2)
+    text = TextFeatures(Counting(tiny_clip, NAMES))
     prompts = torch.stack([initial_prompt(4, tiny_clip.token_width, seed) for seed in (1, 2, 3, 1, 2)])
     features = text(prompts)
     assert Counting.encoded == 3
@@ -123,6 +123,15 @@ def test_prompts_without_gradient_are_encoded_once(tiny_clip):
     assert Counting.encoded == 3
     assert text(prompts[:1].requires_grad_()).requires_grad
     assert Counting.encoded == 4
+
+
+def test_features_do_not_depend_on_which_prompts_are_encoded_with_them(tiny_clip):
+    """A run that goes on after a kill has forgotten its features, and encodes the prompts in other company."""
+    prompts = torch.stack([initial_prompt(4, tiny_clip.token_width, seed) for seed in range(20)])
+    text = [TextFeatures(PromptEncoder(tiny_clip, NAMES)) for _ in range(3)]
+    together = text[0](prompts)
+    assert torch.equal(torch.cat([text[1](prompt[None]) for prompt in prompts]), together)
+    assert torch.equal(torch.cat([text[2](prompts[:3]), text[2](prompts[1:])[2:]]), together)
 
 
 def test_the_memory_of_features_is_bounded(tiny_clip):
