@@ -9,7 +9,8 @@ import pandas as pd
 
 from pfedmoap.experiments import GRIDS, Grid, Store
 from pfedmoap.methods import PFedMoAP
-from pfedmoap.reports.numbers import records, summary
+from pfedmoap.reports.numbers import clients, records, summary
+from pfedmoap.reports.statistics import LEVEL, against_best, can_separate, compare, smallest_p
 
 # The settings that captions compare with the paper's, and those that they always name.
 _SETTINGS = ("model", "weights", "precision", "clients", "partition", "alpha", "shots", "views", "context_tokens",
@@ -27,7 +28,7 @@ def caption(grid: Grid, store: Store) -> str:
     return " ".join([
         _subject(grid),
         f"Accuracy in percent on the clients' private test sets after the last round, unweighted mean over clients; "
-        f"{_spread(grid)}; bold: best of a column.",
+        f"{_spread(grid)}; {_marks(grid)}.",
         f"Settings: CLIP {values['model']} ({values['weights']}), "
         + ", ".join(f"{name.replace('_', ' ')} {values[name]}" for name in _SHOWN) + ".",
         *_notes(grid, store),
@@ -55,6 +56,20 @@ def _spread(grid: Grid) -> str:
         return f"one seed ({seeds[0]}), so no spread"
     return (f"± is the population standard deviation (ddof 0) over {len(seeds)} seeds "
             f"({', '.join(map(str, seeds))})")
+
+
+def _marks(grid: Grid) -> str:
+    """What bold and underlined cells are."""
+    seeds = len({experiment.seed for experiment in grid})
+    if not can_separate(seeds):
+        return (f"underlined: best of a column, which {_number(seeds)} cannot tell from the others (the smallest p is "
+                f"{smallest_p(seeds):.2g}; six can)")
+    return (f"bold: best of a column, by the exact sign-flip test over seeds better than every other row (p at most "
+            f"{LEVEL}); underlined: where none is, those that cannot be told from the best")
+
+
+def _number(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _notes(grid: Grid, store: Store) -> list[str]:
@@ -151,25 +166,27 @@ def reading(grid: Grid, store: Store) -> str:
 
 
 def sentences(grid: Grid, store: Store) -> list[str]:
-    """What `reading` joins: one statement each."""
+    """What `reading` joins: one statement each. Who is ahead of whom is said with its test."""
     numbers = summary(grid, store)
     numbers = numbers[numbers["seeds"] > 0]
-    means, stds = (_square(grid, numbers, name) for name in ("mean", "std"))
-    said = _curves(grid, means) if grid.axis else []
+    means, each = _square(grid, numbers, "mean"), clients(grid, store)
+    said = _curves(grid, means, each) if grid.axis else []
     compared = [row.title for row in grid.compared]
+    controls = [row.title for row in grid.rows if row.control and row.title not in compared]
     ours = [row.title for row in grid.compared if isinstance(row.method, PFedMoAP)]
     rivals = [row for row in compared if row not in ours]
     if not grid.axis:
-        if ours and rivals and not any(row.settings for row in grid.compared):
-            said.append(_leads(_default(grid, ours), means, stds, means.loc[rivals], numbers["seeds"].min()))
-        elif len(ours) > 1 and not rivals:
-            said.append(_spans(means.loc[ours], stds.loc[ours]))
+        default = _default(grid, ours) if ours and not any(row.settings for row in grid.compared) else None
+        if default and rivals:
+            said.append(_columns(default, means, means.loc[rivals]))
+        if default and len(compared) > 1:
+            said.append(_tests(default, [row for row in compared if row != default] + controls, each))
         said.append("Mean over the columns: " + _averages(means.loc[compared]))
     for title, rows in (("Under the released code's protocol: ", [row.title for row in grid.rows if row.released]),
-                        ("Controls: ", [row.title for row in grid.rows if row.control])):
-        if rows and rows != compared:
+                        ("Controls: ", controls)):
+        if rows:
             said.append(title + _averages(means.loc[rows]))
-    said += _privacy(grid, numbers) + _attention(grid, numbers)
+    said += _privacy(grid, each) + _attention(grid, numbers)
     if (off := numbers["difference"].dropna()).size:
         said.append(f"Against the published cells the differences go from {off.min():+.1f} to {off.max():+.1f} "
                     f"points ({off.abs().mean():.1f} in size on average).")
@@ -194,55 +211,73 @@ def _averages(means: pd.DataFrame) -> str:
     return ", ".join(f"{row} {value:.1f} %" for row, value in average.items()) + "."
 
 
-def _leads(ours: str, means: pd.DataFrame, stds: pd.DataFrame, others: pd.DataFrame, seeds: int) -> str:
-    """Where one row is ahead of the best of the others, and whether by more than the larger of the two spreads."""
-    rivals = others.idxmax()
-    lead = means.loc[ours] - others.max()
-    spread = pd.Series({column: max(stds.at[ours, column], stds.at[rivals[column], column]) for column in means})
-    ahead, behind = lead[lead > 0], lead[lead <= 0]
-    text = f"{ours} is ahead of the best other method on {len(ahead)} of {len(lead)} columns"
-    if len(ahead):
-        text += " (" + ", ".join(f"{column} {value:+.1f}" for column, value in ahead.items()) + " points)"
-    if seeds > 1 and len(ahead):
-        text += f", by more than the spread over seeds on {int((ahead > spread[ahead.index]).sum())}"
-    text += "; with one seed there is no spread to compare with." if seeds == 1 else "."
-    if len(behind):
-        text += " It is not ahead on " + ", ".join(
+def _columns(ours: str, means: pd.DataFrame, others: pd.DataFrame) -> str:
+    """By column, one row's mean beside that of the best other method; no test."""
+    rivals, lead = others.idxmax(), means.loc[ours] - others.max()
+    higher, not_higher = lead[lead > 0], lead[lead <= 0]
+    text = f"{ours} has a higher mean than the best other method on {len(higher)} of {len(lead)} columns"
+    if len(higher):
+        text += " (" + ", ".join(f"{column} {value:+.1f}" for column, value in higher.items()) + " points)"
+    if len(not_higher):
+        text += ", and not on " + ", ".join(
             f"{column} ({rivals[column]} {means.at[rivals[column], column]:.1f} %, it {means.at[ours, column]:.1f} %)"
-            for column in behind.index) + "."
-    return text
+            for column in not_higher.index)
+    return text + "."
 
 
-def _spans(means: pd.DataFrame, stds: pd.DataFrame) -> str:
-    """How far the variants of one method lie apart, beside the spread over seeds."""
-    apart, noise = means.max() - means.min(), stds.mean()
-    return ("Between the best and the worst variant lie " + ", ".join(
-        f"{value:.1f} points on {column} ({means[column].idxmax()} is best; spread over seeds {noise[column]:.1f})"
-        for column, value in apart.items()) + ".")
+def _tests(ours: str, others: list[str], each: pd.DataFrame) -> str:
+    """Which rows one is ahead of, behind, or cannot be told from, on the mean over the columns."""
+    seeds = each["seed"].nunique()
+    if not can_separate(seeds):
+        return (f"{_number(seeds).capitalize()} cannot tell methods apart: the smallest p of a test over seeds is "
+                f"{smallest_p(seeds):.2g}; six can (`--seeds 1,2,3,4,5,6`).")
+    found = compare(each, ours, others)
+    told = found["p_corrected"] <= LEVEL
+    groups = (("is ahead of", found[told & (found["difference"] > 0)]),
+              ("is behind", found[told & (found["difference"] < 0)]), ("cannot be told from", found[~told]))
+    parts = [f"{verb} {', '.join(_difference(row, line) for row, line in group.iterrows())}"
+             for verb, group in groups if len(group)]
+    several = f", corrected for {len(others)} comparisons (Westfall and Young)" if len(others) > 1 else ""
+    return (f"On the mean over the columns {ours} {'; it '.join(parts)}. In brackets the difference in points, its "
+            f"95 % interval, and p of the exact sign-flip test over {seeds} seeds{several}.")
 
 
-def _curves(grid: Grid, means: pd.DataFrame) -> list[str]:
-    """Where each curve has its best point, and what lies between its ends."""
+def _difference(row: str, line: pd.Series) -> str:
+    """Such as "CoOp (+5.3, 2.6 to 8.8, p 0.031)"; of one seed "CoOp (+5.3)"."""
+    if line["seeds"] == 1:
+        return f"{row} ({line['difference']:+.1f})"
+    return f"{row} ({line['difference']:+.1f}, {line['low']:.1f} to {line['high']:.1f}, p {line['p_corrected']:.2g})"
+
+
+def _curves(grid: Grid, means: pd.DataFrame, each: pd.DataFrame) -> list[str]:
+    """Where each curve has its best point, which points cannot be told from it, and what lies between its ends."""
     said = []
     for curve in dict.fromkeys(row.curve for row in grid.rows if row.curve):
-        points = {row.x: means.loc[row.title] for row in grid.rows if row.curve == curve}
-        frame = pd.DataFrame(points).sort_index(axis=1)  # (columns, points)
+        titles = {row.x: row.title for row in sorted(grid.rows, key=lambda row: row.x or 0) if row.curve == curve}
+        frame = pd.DataFrame({x: means.loc[title] for x, title in titles.items()})  # (columns, points)
         average = frame.mean()
         best = ", ".join(f"{column} {frame.loc[column].idxmax():g}" for column in frame.index)
-        said.append(
-            f"{curve}, mean over the columns: from {average.iloc[0]:.1f} % at {grid.axis} {average.index[0]:g} to "
-            f"{average.iloc[-1]:.1f} % at {average.index[-1]:g}, at best {average.max():.1f} % at "
-            f"{average.idxmax():g} (best by column: {best}).")
+        text = (f"{curve}, mean over the columns: from {average.iloc[0]:.1f} % at {grid.axis} {average.index[0]:g} to "
+                f"{average.iloc[-1]:.1f} % at {average.index[-1]:g}, at best {average.max():.1f} % at "
+                f"{average.idxmax():g} (best by column: {best})")
+        if can_separate(each["seed"].nunique()):
+            p = against_best(each, list(titles.values()))
+            close = [f"{x:g}" for x, title in titles.items() if p[title] > LEVEL and x != average.idxmax()]
+            text += (f"; by the test over seeds {', '.join(close)} cannot be told from the best" if close
+                     else "; by the test over seeds it is better than every other point")
+        said.append(text + ".")
     return said
 
 
-def _privacy(grid: Grid, numbers: pd.DataFrame) -> list[str]:
+def _privacy(grid: Grid, each: pd.DataFrame) -> list[str]:
     """What differential privacy costs each method: the loss against the same method without it."""
-    mean = numbers.groupby("row", sort=False)["mean"].mean()
     plain = {row.method: row.title for row in grid.compared if not row.settings}
     private = [row for row in grid.rows if row.settings.get("epsilon") and row.method in plain]
-    costs = [f"{row.title} {mean[row.title] - mean[plain[row.method]]:+.1f}" for row in private]
-    return [f"Against the same method without privacy, in points: {', '.join(costs)}."] if costs else []
+    if not private:
+        return []
+    lines = [_difference(row.title, compare(each, row.title, [plain[row.method]]).iloc[0]) for row in private]
+    return [f"Against the same method without privacy, in points, with the 95 % interval and p of the test over seeds: "
+            f"{', '.join(lines)}."]
 
 
 def _attention(grid: Grid, numbers: pd.DataFrame) -> list[str]:

@@ -1,6 +1,7 @@
 """How a table looks: HTML in a notebook, Markdown and LaTeX in files. What is in it is decided in `report`."""
 
 import html
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,16 @@ LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
          "×": r"$\times$"}
 
+MARKDOWN = ("**", "**"), ("<ins>", "</ins>")  # before and after what is bold and underlined; code hosts strip <u>
+
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of a table under one heading: cells as text, and which of them are printed in bold.
+    """Lines of a table under one heading: cells as text, and which of them are printed in bold or underlined.
 
     Attributes:
+        bold: of the text's shape; of runs: better than every other line, by the test (`statistics.against_best`).
+        underlined: of the text's shape; None: nowhere. Of runs: cannot be told from the best.
         kind: "run", "released", "controls" and "diagnosis" were run here; "published" was not.
     """
 
@@ -23,6 +28,12 @@ class Block:
     text: pd.DataFrame
     bold: pd.DataFrame
     kind: str = "run"
+    underlined: pd.DataFrame | None = None
+
+    def marked(self, text: pd.DataFrame, bold: tuple[str, str], underlined: tuple[str, str]) -> pd.DataFrame:
+        """The text with what stands before and after a bold or an underlined cell."""
+        text = text.where(~self.bold, bold[0] + text + bold[1])
+        return text if self.underlined is None else text.where(~self.underlined, underlined[0] + text + underlined[1])
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +54,7 @@ class Table:
     def _repr_html_(self) -> str:
         parts = [f"<p style='max-width: 60em'>{html.escape(self.caption)}</p>"]
         for block in self.blocks:
-            text = block.text.map(html.escape).where(~block.bold, "<b>" + block.text.map(html.escape) + "</b>")
+            text = block.marked(block.text.map(html.escape), ("<b>", "</b>"), ("<u>", "</u>"))
             parts.append(f"<p><b>{html.escape(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
         return "\n".join(parts)
 
@@ -51,13 +62,14 @@ class Table:
         """Plain data, fit for JSON, from which `page` builds the table where there are no records."""
         return {"caption": self.caption, "blocks": [
             {"kind": block.kind, "heading": block.heading, "columns": list(block.text), "rows": list(block.text.index),
-             "cells": block.text.to_numpy().tolist(), "bold": block.bold.to_numpy().tolist()}
+             "cells": block.text.to_numpy().tolist(), "bold": block.bold.to_numpy().tolist(),
+             "underlined": (block.bold & False if block.underlined is None else block.underlined).to_numpy().tolist()}
             for block in self.blocks]}
 
     def to_markdown(self) -> str:
         parts = [self.caption]
         for block in self.blocks:
-            text = block.text.where(~block.bold, "**" + block.text + "**")
+            text = block.marked(block.text, *MARKDOWN)
             parts += [f"**{block.heading}**", text.to_markdown(disable_numparse=True)]
         return "\n\n".join(parts) + "\n"
 
@@ -68,9 +80,9 @@ class Table:
         for number, block in enumerate(self.blocks):
             lines += [r"\midrule" if number else r"\toprule",
                       rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(block.heading)}}}}} \\",
-                      _latex_line("", block.text.columns), r"\midrule"]
-            for (title, text), bold in zip(block.text.iterrows(), block.bold.to_numpy(), strict=True):
-                lines.append(_latex_line(title, text, bold))
+                      _latex_line("", map(latex, block.text.columns)), r"\midrule"]
+            text = block.marked(block.text.map(latex), (r"\textbf{", "}"), (r"\underline{", "}"))
+            lines += [_latex_line(latex(title), cells) for title, cells in text.iterrows()]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -79,8 +91,5 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def _latex_line(title: str, cells, bold=None) -> str:
-    texts = [latex(cell) for cell in cells]
-    if bold is not None:
-        texts = [rf"\textbf{{{text}}}" if strong else text for text, strong in zip(texts, bold, strict=True)]
-    return " & ".join([latex(title), *texts]) + r" \\"
+def _latex_line(title: str, cells: Iterable[str]) -> str:
+    return " & ".join([title, *cells]) + r" \\"

@@ -139,13 +139,13 @@ def compare(
          "seeds": len(differences)}, index=list(others))
 
 
-def against_best(each: pd.DataFrame, rows: Sequence[str], column: str) -> pd.Series:
-    """Of every row, p of the test against the row with the highest mean on a column; 1 of that row itself.
+def against_best(each: pd.DataFrame, rows: Sequence[str], columns: Sequence[str] | None = None) -> pd.Series:
+    """Of every row, p of the test against the row with the highest mean over the columns; 1 of that row itself.
 
     The best is better than all others where all of these are at most `LEVEL`: as every one has to be, no correction for
     their number is needed (an intersection-union test).
     """
-    means = by_seed(each, [column]).loc[list(rows)]
+    means = by_seed(each, columns).loc[list(rows)]
     best = means.mean(axis=1).idxmax()
     p = sign_flip((means.loc[best] - means).to_numpy().T)
     return pd.Series(p, index=means.index).where(means.index != best, 1.0)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pfedmoap.experiments import Grid, Store
 from pfedmoap.reports.captions import caption, reading, sentences, without_folders
 from pfedmoap.reports.layout import Block, Table
 from pfedmoap.reports.numbers import INITIAL_STD, clients, records, summary, traffic
+from pfedmoap.reports.statistics import LEVEL, against_best, can_separate
 from pfedmoap.system import ROOT, write_atomically
 
 __all__ = ["caption", "costs", "fingerprint", "reading", "table", "write_frame", "write_table"]
@@ -26,14 +28,14 @@ def table(grid: Grid, store: Store) -> Table:
 
     Outside the `paper` profile the published numbers are a block of their own, as they are about other data.
     """
-    numbers = summary(grid, store).set_index(["row", "column"])
+    numbers, each = summary(grid, store).set_index(["row", "column"]), clients(grid, store)
     compared = [row.title for row in grid.rows if not row.control and not row.released]
     released = [row.title for row in grid.rows if row.released]
     controls = [row.title for row in grid.rows if row.control]
     if grid.profile == "paper":
-        blocks = [_lines(grid, numbers, compared)] if compared else []
+        blocks = [_lines(grid, numbers, compared, each)] if compared else []
     else:
-        blocks = [_block("Run here, on embedded stand-ins", grid, numbers, compared)] if compared else []
+        blocks = [_tested(_block("Run here, on embedded stand-ins", grid, numbers, compared), each)] if compared else []
         if released:
             heading = "The same under the released code's protocol"
             blocks.append(_plain(heading, grid, numbers, released, "released"))
@@ -43,6 +45,8 @@ def table(grid: Grid, store: Store) -> Table:
     blocks += [*_entropy(grid, numbers), *_noise(grid, numbers)]
     for block in blocks:
         block.text.columns = block.bold.columns = grid.headings()
+        if block.underlined is not None:
+            block.underlined.columns = grid.headings()
     known = [row for row in compared if numbers.loc[row, "published_mean"].notna().any()]
     if known and grid.profile != "paper":
         heading = "Published in the paper, on other data and another CLIP: not to be compared cell by cell"
@@ -119,22 +123,38 @@ def _block(
     return Block(heading, text, means.eq(means.max()) if len(rows) > 1 else means.isna() & False, kind)
 
 
+def _tested(block: Block, each: pd.DataFrame) -> Block:
+    """Bold only where the best is better than every other row; underlined what cannot be told from it.
+
+    With fewer seeds than can tell two rows apart the best is underlined, and nothing is bold.
+    """
+    bold, underlined = block.bold & False, block.bold & False
+    for column in block.bold.columns[block.bold.any()]:
+        if can_separate(each[each["column"] == column]["seed"].nunique()):
+            close = against_best(each, list(bold.index), [column]) > LEVEL
+            bold[column] = close & (close.sum() == 1)
+            underlined[column] = close & (close.sum() > 1)
+        else:
+            underlined[column] = block.bold[column]
+    return replace(block, bold=bold, underlined=underlined)
+
+
 def _plain(heading: str, grid: Grid, numbers: pd.DataFrame, rows: Sequence[str], kind: str) -> Block:
     """A block that is no competition: nothing in bold."""
     block = _block(heading, grid, numbers, rows)
     return Block(heading, block.text, block.bold & False, kind)
 
 
-def _lines(grid: Grid, numbers: pd.DataFrame, rows: Sequence[str]) -> Block:
+def _lines(grid: Grid, numbers: pd.DataFrame, rows: Sequence[str], each: pd.DataFrame) -> Block:
     """Each method with its released-protocol line, its published line and the differences under it."""
-    here = _block("Run here, and as published; differences also in units (σ) of the published standard deviation",
-                  grid, numbers, rows)
+    heading = "Run here, and as published; differences also in units (σ) of the published standard deviation"
+    here = _tested(_block(heading, grid, numbers, rows), each)
     known = _block("", grid, numbers, rows, "published_mean", "published_std").text
     pairs = {row.released: row.title for row in grid.rows if row.released}
     again = _block("", grid, numbers, list(pairs.values())).text if pairs else None
-    lines, bold = {}, {}
+    lines = {}
     for row in rows:
-        lines[row], bold[row] = here.text.loc[row], here.bold.loc[row]
+        lines[row] = here.text.loc[row]
         if row in pairs:
             lines[f"{row}: released protocol"] = again.loc[pairs[row]]
         if numbers.loc[row, "published_mean"].notna().any():
@@ -143,9 +163,8 @@ def _lines(grid: Grid, numbers: pd.DataFrame, rows: Sequence[str]) -> Block:
             if row in pairs:
                 released = _differences(numbers.loc[pairs[row]], here.text.columns)
                 lines[f"{row}: difference, released protocol"] = released
-    nowhere = here.bold.iloc[0] & False
-    marked = pd.DataFrame({line: bold.get(line, nowhere) for line in lines}).T
-    return Block(here.heading, pd.DataFrame(lines).T[here.text.columns], marked[here.text.columns].astype(bool))
+    bold, underlined = (marked.reindex(list(lines), fill_value=False) for marked in (here.bold, here.underlined))
+    return Block(heading, pd.DataFrame(lines).T[here.text.columns], bold, underlined=underlined)
 
 
 def _differences(cells: pd.DataFrame, columns: Sequence[str]) -> pd.Series:

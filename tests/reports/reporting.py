@@ -17,6 +17,15 @@ ACCURACIES = {
     ("pFedMoAP (λ = 0.5)", "Flowers102"): [[0.9, 1.0], [0.95, 0.95]],  # 95 and 95
     ("pFedMoAP (λ = 0.5)", "DTD"): [[0.8, 0.8], [0.8, 0.8]],  # 80 and 80
 }
+# The same of six seeds: on Flowers102 pFedMoAP is ahead with each, on DTD it and CoOp take turns.
+SIX_SEEDS = {
+    ("ZS-CLIP", "Flowers102"): [[0.5, 0.7]] * 6,
+    ("ZS-CLIP", "DTD"): [[0.3, 0.5]] * 6,
+    ("CoOp", "Flowers102"): [[0.6, seed] for seed in (0.8, 0.9, 0.82, 0.84, 0.78, 0.86)],
+    ("CoOp", "DTD"): [[0.8, seed] for seed in (0.9, 0.8, 0.9, 0.7, 0.92, 0.62)],
+    ("pFedMoAP (λ = 0.5)", "Flowers102"): [[0.9, seed] for seed in (0.96, 0.98, 0.9, 0.94, 0.92, 1.0)],
+    ("pFedMoAP (λ = 0.5)", "DTD"): [[0.8, seed] for seed in (0.8, 0.9, 0.8, 0.8, 0.82, 0.7)],
+}
 
 
 def make_grid(profile="quick", seeds=(1, 2), rows=ROWS, **overrides) -> Grid:
@@ -28,10 +37,11 @@ def make_grid(profile="quick", seeds=(1, 2), rows=ROWS, **overrides) -> Grid:
 
 
 def make_store(folder, grid: Grid, **data) -> Store:
-    """A store in which every run of the grid is done; its accuracies are `ACCURACIES`."""
+    """A store in which every run of the grid is done; its accuracies are `ACCURACIES`, or those of `SIX_SEEDS`."""
     store = Store(folder)
     for cell, experiments in grid.cells.items():
-        for item, accuracies in zip(experiments, ACCURACIES[cell], strict=False):
+        found = SIX_SEEDS[cell] if len(experiments) > 2 else ACCURACIES[cell]
+        for item, accuracies in zip(experiments, found, strict=False):
             store.put(item, make_record(item, accuracies, **data))
     return store
 

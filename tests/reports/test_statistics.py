@@ -82,7 +82,7 @@ def test_under_a_null_at_most_one_table_in_twenty_has_a_false_alarm():
         rows = [f"row {row}" for row in range(5)]
         means = statistics.by_seed(each)
         alarms["leads"] += (statistics.westfall_young((means.iloc[0] - means.iloc[1:]).to_numpy().T) <= 0.05).any()
-        alarms["bold"] += (statistics.against_best(each, rows, "set 0") <= 0.05).sum() == len(rows) - 1
+        alarms["bold"] += (statistics.against_best(each, rows, ["set 0"]) <= 0.05).sum() == len(rows) - 1
         alarms["ranks"] += statistics.alike(each, rows) != [tuple(statistics.ranks(each, rows).mean(axis=1)
                                                                   .sort_values(kind="stable").index)]
     assert max(alarms.values()) <= 12, alarms  # 5 are expected at most; chance alone exceeds 12 once in a thousand
@@ -90,7 +90,7 @@ def test_under_a_null_at_most_one_table_in_twenty_has_a_false_alarm():
 
 def test_two_equal_methods_are_rarely_told_apart():
     random = np.random.default_rng(1)
-    alarms = sum((statistics.against_best(drawn(random, 2), ["row 0", "row 1"], "set 0") <= 0.05).any()
+    alarms = sum((statistics.against_best(drawn(random, 2), ["row 0", "row 1"], ["set 0"]) <= 0.05).any()
                  for _ in range(200))
     assert alarms <= 20
 
@@ -115,7 +115,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_three_seeds_separate_nothing():
     each = drawn(np.random.default_rng(0), rows=3, seeds=3, effect=50)
-    assert (statistics.against_best(each, ["row 0", "row 1", "row 2"], "set 0") > 0.05).all()
+    assert (statistics.against_best(each, ["row 0", "row 1", "row 2"], ["set 0"]) > 0.05).all()
     assert len(statistics.alike(each, ["row 0", "row 1", "row 2"])) == 1
 
 

@@ -92,21 +92,37 @@ def test_missing_runs_are_counted_and_the_remedy_named(tmp_path):
 # --- the table
 
 
-def test_cells_and_bold(quick):
+def test_cells_and_the_best_of_a_column_where_seeds_are_too_few_to_separate(quick):
     here, there = tables.table(*quick).blocks
     assert here.text.loc["CoOp"].tolist() == ["80.00 ± 10.00", "85.00 ± 5.00"]
-    assert here.bold["nature"].tolist() == [False, False, True]
-    assert here.bold["digits"].tolist() == [False, True, False]
+    assert not here.bold.any(axis=None)
+    assert here.underlined["nature"].tolist() == [False, False, True]
+    assert here.underlined["digits"].tolist() == [False, True, False]
+    assert "underlined: best of a column, which 2 seeds cannot tell from the others" in captions.caption(*quick)
     assert there.text.loc[OURS].tolist() == ["98.41 ± 0.04", "89.13 ± 0.54"]
 
 
-def test_equal_means_are_all_bold(tmp_path):
+def test_bold_is_better_than_every_other_row_and_underlined_cannot_be_told_from_the_best(tmp_path):
+    grid = make_grid(seeds=range(1, 7))
+    store = make_store(tmp_path, grid)
+    shown = tables.table(grid, store)
+    here, there = shown.blocks
+    assert here.bold["nature"].tolist() == [False, False, True] and not here.underlined["nature"].any()
+    assert not here.bold["digits"].any() and here.underlined["digits"].tolist() == [False, True, True]
+    assert there.bold.loc[OURS].all() and there.underlined is None  # as published
+    assert "**92.50 ± 1.71**" in shown.to_markdown() and "<ins>80.17 ± 2.91</ins>" in shown.to_markdown()
+    assert "<u>80.17 ± 2.91</u>" in shown._repr_html_() and r"\underline{80.17 $\pm$ 2.91}" in shown.to_latex()
+    assert shown.to_dict()["blocks"][0]["underlined"] == [[False, False], [False, True], [False, True]]
+    assert "bold: best of a column, by the exact sign-flip test" in shown.caption
+
+
+def test_equal_means_are_all_underlined(tmp_path):
     rows = (ROWS[1], replace(ROWS[1], title="the same"))
     grid = make_grid(rows=rows[:1])
     store = make_store(tmp_path, grid)
     twice = {(row.title, column.title): grid.cells["CoOp", column.title] for row in rows for column in grid.columns}
     block = tables.table(replace(grid, rows=rows, cells=twice), store).blocks[0]
-    assert block.bold.all(axis=None)
+    assert block.underlined.all(axis=None) and not block.bold.any(axis=None)
 
 
 def test_stand_ins_are_never_called_by_the_papers_names(quick):
@@ -122,7 +138,7 @@ def test_published_lines_stand_under_reproduced_ones(paper):
     assert block.text.loc["CoOp: published", "DTD"] == "44.23 ± 0.63"
     assert block.text.loc["CoOp: difference", "DTD"] == "+40.77 (+64.7 σ)"
     assert block.text.loc[f"{OURS}: difference", "Flowers102"] == "-3.41 (-85.2 σ)"
-    assert block.bold.loc[OURS, "Flowers102"] and not block.bold.loc[f"{OURS}: published"].any()
+    assert block.underlined.loc[OURS, "Flowers102"] and not block.underlined.loc[f"{OURS}: published"].any()
 
 
 def test_one_seed_has_no_spread(tmp_path):
@@ -180,11 +196,32 @@ def test_captions_of_every_profile_of_table_1():
 
 def test_reading_says_where_it_leads_and_where_not(quick):
     text = tables.reading(*quick)
-    assert f"{OURS} is ahead of the best other method on 1 of 2 columns (nature +15.0 points)" in text
-    assert "by more than the spread over seeds on 1" in text  # 15 points against 10
-    assert "not ahead on digits (CoOp 85.0 %, it 80.0 %)" in text
+    assert f"{OURS} has a higher mean than the best other method on 1 of 2 columns (nature +15.0 points)" in text
+    assert "not on digits (CoOp 85.0 %, it 80.0 %)" in text
+    assert "2 seeds cannot tell methods apart: the smallest p of a test over seeds is 0.5" in text
+    assert "ahead" not in text
     assert f"Mean over the columns: {OURS} 87.5 %, CoOp 82.5 %, ZS-CLIP 50.0 %." in text
     assert "published" not in text
+
+
+def test_reading_says_ahead_only_with_its_test(tmp_path):
+    grid = make_grid(seeds=range(1, 7))
+    text = tables.reading(grid, make_store(tmp_path, grid))
+    assert f"On the mean over the columns {OURS} is ahead of ZS-CLIP (+36.3, " in text and "CoOp (+10.3, " in text
+    assert text.count("p 0.031") == 2 and "over 6 seeds, corrected for 2 comparisons" in text
+    behind = tables.reading(*_swapped(grid, tmp_path / "swapped"))
+    assert "; it is behind CoOp (-10.3, " in behind and "ahead of CoOp" not in behind
+
+
+def _swapped(grid, folder):
+    """A grid in which CoOp and pFedMoAP have changed places."""
+    store = make_store(folder, grid)
+    for column in grid.columns:
+        for mine, other in zip(grid.cells[OURS, column.title], grid.cells["CoOp", column.title], strict=True):
+            ours, theirs = store.get(mine), store.get(other)
+            store.put(mine, ours | {"rounds": theirs["rounds"]})
+            store.put(other, theirs | {"rounds": ours["rounds"]})
+    return grid, store
 
 
 def test_reading_with_the_published_numbers(paper):
@@ -197,9 +234,9 @@ def test_reading_without_rivals_without_pfedmoap_and_with_one_seed(tmp_path):
     for number, (rows, seeds) in enumerate([(ROWS[:2], (1, 2)), (ROWS[2:], (1, 2)), (ROWS, (1,))]):
         grid = make_grid(rows=rows, seeds=seeds)
         text = tables.reading(grid, make_store(tmp_path / str(number), grid))
-        assert ("is ahead" in text) == (len(rows) == 3)
-        assert ("with one seed" in text) == (len(seeds) == 1)
-        assert "spread over seeds" not in text
+        assert ("a higher mean" in text) == (len(rows) == 3)
+        assert ("One seed cannot tell" in text) == (len(seeds) == 1)
+        assert "ahead" not in text
 
 
 # --- files
@@ -252,7 +289,7 @@ def test_csv_of_the_paper_profile_has_the_published_cells(paper, tmp_path):
 def test_markdown(quick):
     text = tables.table(*quick).to_markdown()
     assert text.startswith("Table 1, profile quick")
-    assert "**95.00 ± 0.00**" in text and "**85.00 ± 5.00**" in text and "**80.00" not in text
+    assert "<ins>95.00 ± 0.00</ins>" in text and "<ins>85.00 ± 5.00</ins>" in text and "<ins>80.00" not in text
 
 
 def test_latex_is_a_tabular_with_every_line_complete(quick, paper):
@@ -262,7 +299,7 @@ def test_latex_is_a_tabular_with_every_line_complete(quick, paper):
         assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
         cells = [line for line in lines[2:-2] if "&" in line]
         assert all(line.count("&") == 2 and line.endswith(r"\\") for line in cells)
-        assert any(line.startswith(r"pFedMoAP ($\lambda$ = 0.5) & \textbf{95.00 $\pm$ 0.00} &") for line in cells)
+        assert any(line.startswith(r"pFedMoAP ($\lambda$ = 0.5) & \underline{95.00 $\pm$ 0.00} &") for line in cells)
         assert not any("±" in line or "λ" in line for line in lines[1:])
 
 
@@ -276,7 +313,7 @@ def test_html_is_escaped_and_bold(tmp_path):
     grid = make_grid(rows=rows)
     shown = tables.table(grid, make_store(tmp_path, grid, notes=["a < b & c"]))
     text = shown._repr_html_()
-    assert "A &lt; b &amp; c." in text and "<b>95.00 ± 0.00</b>" in text and "<b>80.00" not in text
+    assert "A &lt; b &amp; c." in text and "<u>95.00 ± 0.00</u>" in text and "<u>80.00" not in text
     assert repr(shown) == shown.to_markdown()
 
 

@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "canvas": ["ACCURACY", "COLORS", "OTHER", "PUBLISHED", "canvas", "legend", "write_figure"],
         "grid": [
-            "accuracy_bars", "accuracy_by_round", "client_spread", "curves", "protocol_bars", "row_colors", "traffic",
+            "accuracy_bars", "accuracy_by_round", "client_spread", "curves", "protocol_bars", "rank_diagram",
+            "row_colors", "traffic",
         ],
         "single": ["client_bars", "image_samples", "learning_curves", "partition_heatmap", "run_traffic"],
     },

@@ -14,6 +14,7 @@ from pfedmoap.experiments import Grid, Row, Store
 from pfedmoap.methods import ZeroShot
 from pfedmoap.reports.figures.canvas import ACCURACY, COLORS, OTHER, PUBLISHED, canvas, legend
 from pfedmoap.reports.numbers import cells, clients, rounds, summary
+from pfedmoap.reports.statistics import alike, ranks
 
 
 def accuracy_bars(grid: Grid, store: Store) -> Figure:
@@ -177,6 +178,37 @@ def _same_jitter():
         yield
     finally:
         np.random.set_state(state)
+
+
+def rank_diagram(grid: Grid, store: Store) -> Figure:
+    """Mean ranks over the columns and seeds (1: best); a bar joins methods that the seeds cannot tell apart.
+
+    The form is that of Demšar's critical difference diagram (2006), whose test asks for sets that are independent. These
+    share seeds and images, so that the bars are those of the exact test over seeds (`statistics.alike`).
+    """
+    grid = grid.filled
+    data, rows, colors = clients(grid, store), [row.title for row in grid.compared], row_colors(grid)
+    place = ranks(data, rows).mean(axis=1).sort_values(kind="stable")
+    groups = alike(data, rows)
+    half = (len(rows) + 1) // 2
+    with canvas(figsize=(8, 1.4 + 0.26 * half + 0.13 * len(groups))) as (figure, axes):
+        top = 0.6 + 0.5 * len(groups)
+        for number, group in enumerate(groups):
+            ends = [place[group[0]] - 0.06, place[group[-1]] + 0.06]
+            axes.plot(ends, [0.5 * (number + 1)] * 2, color="0.25", linewidth=4, solid_capstyle="round")
+        for number, (row, rank) in enumerate(place.items()):
+            left = number < half
+            level, end = top + (number if left else len(rows) - 1 - number), 0.6 if left else len(rows) + 0.4
+            axes.plot([rank, rank, end], [0, level, level], color=colors[row], linewidth=1.6)
+            axes.plot(rank, 0, "o", color=colors[row], markersize=6, clip_on=False, zorder=3)
+            axes.annotate(f"{row}  {rank:.1f}" if left else f"{rank:.1f}  {row}", (end, level),
+                          (-4 if left else 4, 0), textcoords="offset points", va="center", ha="right" if left else "left")
+        axes.set(xlim=(0.6, len(rows) + 0.4), ylim=(top + half - 0.4, 0), yticks=[], xticks=range(1, len(rows) + 1))
+        axes.xaxis.tick_top()
+        axes.set_title("mean rank (1: best); a bar joins what "
+                       f"{data['seed'].nunique()} seed{'s' * (data['seed'].nunique() > 1)} cannot tell apart")
+        axes.grid(visible=False)
+    return figure
 
 
 def traffic(grid: Grid, store: Store) -> Figure:

@@ -47,9 +47,9 @@ def blocks(table: dict[str, Any]) -> list[dict[str, Any]]:
     """The blocks of a table (`Table.to_dict`) as the template wants them; columns are named where they change."""
     found, columns = [], None
     for block in sorted(table["blocks"], key=lambda block: ORDER.index(block["kind"])):
-        lines = zip(block["rows"], block["cells"], block["bold"], strict=True)
+        lines = zip(block["rows"], block["cells"], block["bold"], block["underlined"], strict=True)
         rows = [{"title": _title_in(block["kind"], title), "under": _under(title),
-                 "cells": list(zip(cells, bold, strict=True))} for title, cells, bold in lines]
+                 "cells": list(zip(*marked, strict=True))} for title, *marked in lines]
         named = block["columns"] if block["columns"] != columns else None
         found.append({"kind": block["kind"], "heading": block["heading"], "columns": named, "rows": rows})
         columns = block["columns"]

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 from tabulate import tabulate
 
+from pfedmoap.reports.layout import MARKDOWN, Block
 from pfedmoap.reports.page.collected import MISSING, Entry, collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, totals
 
@@ -35,8 +37,8 @@ def _section(entry: Entry, results: Path, figures: Path) -> list[str]:
     if entry.state == MISSING:
         return parts
     block = entry.facts["table"]["blocks"][0]
-    cells = [[title, *(f"**{cell}**" if bold else cell for cell, bold in zip(texts, bolds, strict=True))]
-             for title, texts, bolds in zip(block["rows"], block["cells"], block["bold"], strict=True)]
+    text, bold, underlined = (pd.DataFrame(block[name], block["rows"]) for name in ("cells", "bold", "underlined"))
+    cells = Block("", text, bold, underlined=underlined).marked(text, *MARKDOWN).reset_index().to_numpy().tolist()
     links = [f"[everything]({entry.name}.md)", f"[CSV]({entry.name}.csv)", f"[LaTeX]({entry.name}.tex)"]
     links += [f"[{path.name}]({_relative(path, results)})" for path in entry.figures.values()]
     table = tabulate(cells, ["", *block["columns"]], tablefmt="pipe", disable_numparse=True)
