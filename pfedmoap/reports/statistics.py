@@ -5,7 +5,7 @@ of a seed share its prompts and its pool, and the columns of a table share the s
 are independent witnesses: a test over seeds x columns would count one witness several times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -88,19 +88,17 @@ def _null(differences: np.ndarray):
 
 
 def interval(
-    each: pd.DataFrame, row: str, other: str | None = None, columns: Sequence[str] | None = None, level: float = 0.95
+    each: pd.DataFrame, weights: Mapping[str, float], columns: Sequence[str] | None = None, level: float = 0.95
 ) -> tuple[float, float]:
-    """The confidence interval of a row's accuracy, or of its difference from another's, in points.
+    """The confidence interval of a weighted sum of rows in points: of a row, a difference, a difference of differences.
 
-    Seeds are resampled, and within each the clients, which are paired: they own the same images under both. The
+    Seeds are resampled, and within each the clients, which are paired: they own the same images in all rows. The
     percentiles are those of the expanded percentile interval (Hesterberg 2015), which is to a small number of seeds
-    what Student's t is to the normal.
+    what Student's t is to the normal. Of one seed there is none (NaN).
     """
     chosen = each if columns is None else each[each["column"].isin(columns)]
-    index = ["seed", "column", "client"]
-    values = chosen[chosen["row"] == row].set_index(index)["accuracy"]
-    if other is not None:
-        values = values - chosen[chosen["row"] == other].set_index(index)["accuracy"]
+    by_row = chosen[chosen["row"].isin(list(weights))].set_index(["seed", "column", "client", "row"])["accuracy"]
+    values = by_row.unstack("row")[list(weights)] @ np.array(list(weights.values()))
     seeds = sorted(set(values.index.get_level_values("seed")))
     if len(seeds) < 2:
         return float("nan"), float("nan")
@@ -131,7 +129,7 @@ def compare(
     """
     means = by_seed(each, columns)
     differences = (means.loc[row] - means.loc[list(others)]).to_numpy().T  # (seeds, others)
-    limits = [interval(each, row, other, columns) for other in others]
+    limits = [interval(each, {row: 1, other: -1}, columns) for other in others]
     p = sign_flip(differences)
     return pd.DataFrame(
         {"difference": differences.mean(0), "low": [low for low, _ in limits], "high": [high for _, high in limits],

@@ -77,10 +77,14 @@ def write_table(grid: Grid, store: Store, folder: str | Path) -> list[Path]:
     for ending, text in (("md", shown.to_markdown()), ("tex", shown.to_latex()), ("json", facts)):
         paths.append(Path(folder) / f"{grid.name}.{ending}")
         write_atomically(paths[-1], text.encode())
-    parts = {column.dataset for column in grid.columns if column.domain}
-    whole = [column.title for column in grid.columns if column.domain or column.dataset not in parts]
     each = clients(grid, store)
-    return [*paths, write_frame(each[each["column"].isin(whole)], folder, f"{grid.name}_clients")]
+    return [*paths, write_frame(each[each["column"].isin(whole_columns(grid))], folder, f"{grid.name}_clients")]
+
+
+def whole_columns(grid: Grid) -> list[str]:
+    """The titles of the columns that are no average of others."""
+    parts = {column.dataset for column in grid.columns if column.domain}
+    return [column.title for column in grid.columns if column.domain or column.dataset not in parts]
 
 
 def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:

@@ -69,8 +69,8 @@ def test_seeds_are_the_unit_and_clients_are_paired():
 def test_a_row_that_is_always_two_points_ahead_has_an_interval_of_no_width():
     cells = np.random.default_rng(0).uniform(50, 90, (6, 2, 4))
     each = frame({"a": cells + 2, "b": cells})
-    assert statistics.interval(each, "a", "b") == pytest.approx((2, 2))
-    low, high = statistics.interval(each, "a")
+    assert statistics.interval(each, {"a": 1, "b": -1}) == pytest.approx((2, 2))
+    low, high = statistics.interval(each, {"a": 1})
     assert low < statistics.by_seed(each).loc["a"].mean() < high and high - low > 1
 
 
@@ -108,7 +108,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     random = np.random.default_rng(0)
     inside = 0
     for _ in range(60):
-        low, high = statistics.interval(drawn(random, 2, effect=3), "row 0", "row 1")
+        low, high = statistics.interval(drawn(random, 2, effect=3), {"row 0": 1, "row 1": -1})
         inside += low <= 3 <= high
     assert 51 <= inside  # 57 are expected; the clients' own share makes it a little wide
 

@@ -183,8 +183,8 @@ def _same_jitter():
 def rank_diagram(grid: Grid, store: Store) -> Figure:
     """Mean ranks over the columns and seeds (1: best); a bar joins methods that the seeds cannot tell apart.
 
-    The form is that of Demšar's critical difference diagram (2006), whose test asks for sets that are independent. These
-    share seeds and images, so that the bars are those of the exact test over seeds (`statistics.alike`).
+    The form is Demšar's critical difference diagram (2006), whose test asks for sets that are independent. These share
+    seeds and images, so that the bars are those of the exact test over seeds (`statistics.alike`).
     """
     grid = grid.filled
     data, rows, colors = clients(grid, store), [row.title for row in grid.compared], row_colors(grid)
@@ -198,13 +198,15 @@ def rank_diagram(grid: Grid, store: Store) -> Figure:
             axes.plot(ends, [0.5 * (number + 1)] * 2, color="0.25", linewidth=4, solid_capstyle="round")
         for number, (row, rank) in enumerate(place.items()):
             left = number < half
-            level, end = top + (number if left else len(rows) - 1 - number), 0.6 if left else len(rows) + 0.4
+            level, end = (top + number, 0.6) if left else (top + len(rows) - 1 - number, len(rows) + 0.4)
+            side = {"xytext": (-4, 0), "ha": "right"} if left else {"xytext": (4, 0), "ha": "left"}
             axes.plot([rank, rank, end], [0, level, level], color=colors[row], linewidth=1.6)
             axes.plot(rank, 0, "o", color=colors[row], markersize=6, clip_on=False, zorder=3)
             axes.annotate(f"{row}  {rank:.1f}" if left else f"{rank:.1f}  {row}", (end, level),
-                          (-4 if left else 4, 0), textcoords="offset points", va="center", ha="right" if left else "left")
+                          textcoords="offset points", va="center", **side)
         axes.set(xlim=(0.6, len(rows) + 0.4), ylim=(top + half - 0.4, 0), yticks=[], xticks=range(1, len(rows) + 1))
         axes.xaxis.tick_top()
+        axes.spines["bottom"].set_visible(False)
         axes.set_title("mean rank (1: best); a bar joins what "
                        f"{data['seed'].nunique()} seed{'s' * (data['seed'].nunique() > 1)} cannot tell apart")
         axes.grid(visible=False)
