@@ -1,9 +1,11 @@
 """What the command line shows: tables on standard output, progress and complaints on standard error."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +13,10 @@ from rich.table import Table
 from pfedmoap.data import CachedTable, Diagnosis
 from pfedmoap.experiments import Record, frame, published_zero_shot
 from pfedmoap.methods import METHODS
+from pfedmoap.reports.claims import EQUAL, Verdict
 
 MOST_PROBLEMS = 5
+MOST_CELLS = 20
 
 
 def show_records(records: Sequence[Record], profile: str) -> None:
@@ -75,6 +79,44 @@ def _details(one: Diagnosis) -> list[str]:
     if len(one.problems) > MOST_PROBLEMS:
         lines.append(f"and {len(one.problems) - MOST_PROBLEMS} more problems (--json has them all)")
     return lines
+
+
+def show_verdicts(verdicts: Sequence[Verdict], details: bool) -> None:
+    """A line per claim, and how many there are of each verdict; with details what it says and what was found."""
+    table = Table("claim", "verdict")
+    table.add_column("points (95 % interval)", justify="right")
+    table.add_column("p", justify="right")
+    for one in verdicts:
+        between = "" if one.low is None else f" ({one.low:.1f} to {one.high:.1f})"
+        table.add_row(one.id, one.shown, one.measured + between, "" if one.p is None else f"{one.p:.2g}")
+    Console().print(table)
+    if details:
+        for one in verdicts:
+            typer.echo(f"{one.id} ({one.by}, {one.source}): {one.says}\n    {one.words}")
+            if one.minutes is not None:
+                typer.echo(f"    rests on {one.minutes:.0f} minutes of runs on {one.machine}")
+    for by in dict.fromkeys(one.by for one in verdicts):
+        counts = Counter(one.shown for one in verdicts if one.by == by)
+        whose = "the paper's claims" if by == "paper" else "this kit's claims"
+        typer.echo(f"{whose}: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
+
+
+def show_cells(cells: pd.DataFrame) -> None:
+    """How many cells of a rerun are equal, within rounding and different; the farthest that are not equal."""
+    counts = ", ".join(f"{count} {state}" for state, count in cells["state"].value_counts().items())
+    typer.echo(f"{len(cells)} cells against the rerun: {counts}")
+    off = cells[cells["state"] != EQUAL].sort_values("difference", key=abs, ascending=False, kind="stable")
+    if len(off):
+        table = Table("table", "row", "column")
+        for heading in ("here", "rerun", "difference", "rounding"):
+            table.add_column(heading, justify="right")
+        table.add_column("state")
+        for one in off.head(MOST_CELLS).itertuples():
+            table.add_row(one.table, one.method, one.column, f"{one.here:.2f}", f"{one.there:.2f}",
+                          f"{one.difference:+.2f}", f"{one.tolerance:.2f}", one.state)
+        Console().print(table)
+        if len(off) > MOST_CELLS:
+            typer.echo(f"and {len(off) - MOST_CELLS} more (--json has them all)")
 
 
 def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:

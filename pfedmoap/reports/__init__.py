@@ -7,7 +7,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["figures", "page"],
+    submodules=["claims", "figures", "page", "statistics"],
     submod_attrs={
         "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
         "layout": ["Block", "Table"],

@@ -24,6 +24,9 @@ def printed_ahead(
     least = lead.min()
     above = ", ".join(f"{column} {value:+.2f}" for column, value in least.items())
     words = f"as printed, above the best other by {above}"
+    close = (lead <= spread).stack()
+    if close.any():
+        words += "; by no more than both spreads: " + ", ".join(f"{other} on {on}" for other, on in close[close].index)
     return Finding(holds, words, float(least.min()))
 
 

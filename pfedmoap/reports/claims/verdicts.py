@@ -48,6 +48,18 @@ class Verdict:
     machine: str
 
     @property
+    def shown(self) -> str:
+        """The verdict; of a toy one also what holds here."""
+        return f"{self.verdict}: {self.here}" if self.verdict == TOY else self.verdict
+
+    @property
+    def measured(self) -> str:
+        """Such as "+3.6", in points, or "26.7 times"; empty: nothing."""
+        if self.number is None:
+            return ""
+        return f"{self.number:+.1f}" if self.unit == "points" else f"{self.number:.3g} {self.unit}".strip()
+
+    @property
     def fails(self) -> bool:
         """Whether it is this kit's own claim, judged, and not borne out."""
         return self.by == "kit" and self.verdict in (FALSIFIED, INCONCLUSIVE)

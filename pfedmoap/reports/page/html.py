@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from pfedmoap.errors import refuse_unknown
+from pfedmoap.reports.claims import read_verdicts
 from pfedmoap.reports.page.collected import collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, gaps, rests_on, totals
 from pfedmoap.system import PROFILES
@@ -36,7 +37,7 @@ def build(profile: str, results: Path, figures: Path) -> str:
     environment.filters["glued"] = glued
     return environment.get_template("report.html.j2").render(
         profile=profile, what_it_is=WHAT_IT_IS[profile], entries=entries, runs=runs, seconds=seconds,
-        duration=duration, rests_on=rests_on(entries), gaps=gaps(entries, profile),
+        duration=duration, verdicts=read_verdicts(results), rests_on=rests_on(entries), gaps=gaps(entries, profile),
         blocks={entry.name: blocks(entry.facts["table"]) for entry in entries if entry.facts},
         pictures={entry.name: [picture(path, shows) for shows, path in entry.figures.items()] for entry in entries},
         other_tables=[_frame(path) for path in tables],

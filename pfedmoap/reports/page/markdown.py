@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
+from pfedmoap.reports.claims import read_verdicts
 from pfedmoap.reports.layout import MARKDOWN, Block
 from pfedmoap.reports.page.collected import MISSING, Entry, collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, totals
@@ -27,7 +28,7 @@ def overview(profile: str, results: Path, figures: Path) -> str:
         tabulate(lines, headings, tablefmt="pipe", disable_numparse=True)]
     for entry in entries:
         parts += _section(entry, results, figures)
-    return "\n\n".join(parts + _others(results, figures)) + "\n"
+    return "\n\n".join([*parts, *_claims(profile, results), *_others(results, figures)]) + "\n"
 
 
 def _section(entry: Entry, results: Path, figures: Path) -> list[str]:
@@ -43,6 +44,21 @@ def _section(entry: Entry, results: Path, figures: Path) -> list[str]:
     links += [f"[{path.name}]({_relative(path, results)})" for path in entry.figures.values()]
     table = tabulate(cells, ["", *block["columns"]], tablefmt="pipe", disable_numparse=True)
     return [*parts, f"*{block['heading']}*", table, " ".join(entry.facts["reading"]), " · ".join(links)]
+
+
+def _claims(profile: str, results: Path) -> list[str]:
+    """What the results say of every claim, if it was judged."""
+    verdicts = read_verdicts(results)
+    if not verdicts:
+        return []
+    judged = (f"Judged by `pfedmoap verify --profile {profile}`; a claim about the paper's own data and CLIP is *toy* on "
+              f"stand-ins for them, whatever holds there.")
+    parts = ["## Claims", judged]
+    for by, title in (("paper", "The paper's"), ("kit", "This kit's")):
+        lines = [[one.says, one.shown, one.words, "" if one.p is None else f"{one.p:.2g}"]
+                 for one in verdicts if one.by == by]
+        parts.append(tabulate(lines, [title, "verdict", "found", "p"], tablefmt="pipe", disable_numparse=True))
+    return parts
 
 
 def _others(results: Path, figures: Path) -> list[str]:
