@@ -367,11 +367,11 @@ def test_the_committed_verdicts_are_those_of_the_committed_results():
     ledger = [claim for claim in claims.read_ledger() if claim.kind not in ("test", "same")]
     again = {verdict.id: verdict for verdict in claims.judge(ledger, Evidence("long", LONG), progress=False)}
     committed = {verdict.id: verdict for verdict in claims.read_verdicts(LONG) if verdict.id in again}
-    remedy = "pfedmoap verify, and commit results/long/claims.json"
-    assert {name: one.shown for name, one in committed.items()} == {name: one.shown for name, one in again.items()}, remedy
-    for name, one in committed.items():
-        numbers = (one.number, one.low, one.high, one.p)
-        assert numbers == pytest.approx((again[name].number, again[name].low, again[name].high, again[name].p), rel=0.01)
+    shown, now = ({name: one.shown for name, one in each.items()} for each in (committed, again))
+    assert shown == now, "pfedmoap verify, and commit results/long/claims.json"
+    for what in ("number", "low", "high", "p"):
+        shown, now = ([getattr(one, what) or 0.0 for one in each.values()] for each in (committed, again))
+        assert shown == pytest.approx(now, rel=0.01)
     assert [verdict.id for verdict in again.values() if verdict.fails] == []
 
 

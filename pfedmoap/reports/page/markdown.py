@@ -51,8 +51,8 @@ def _claims(profile: str, results: Path) -> list[str]:
     verdicts = read_verdicts(results)
     if not verdicts:
         return []
-    judged = (f"Judged by `pfedmoap verify --profile {profile}`; a claim about the paper's own data and CLIP is *toy* on "
-              f"stand-ins for them, whatever holds there.")
+    judged = (f"Judged by `pfedmoap verify --profile {profile}`; a claim about the paper's own data and CLIP is *toy* "
+              f"on stand-ins for them, whatever holds there.")
     parts = ["## Claims", judged]
     for by, title in (("paper", "The paper's"), ("kit", "This kit's")):
         lines = [[one.says, one.shown, one.words, "" if one.p is None else f"{one.p:.2g}"]
