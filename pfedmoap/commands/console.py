@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -37,6 +38,16 @@ def show_records(records: Sequence[Record], profile: str) -> None:
     score = published_zero_shot(first["dataset"])
     if score is not None and (rows["method"] == "zero_shot").any():
         typer.echo(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
+
+
+def show_frame(data: pd.DataFrame, title: str) -> None:
+    """A table of texts under a title, its index first."""
+    table = Table("method", title=title, title_justify="left")
+    for heading in data:
+        table.add_column(heading, overflow="fold")
+    for name, line in data.iterrows():
+        table.add_row(str(name), *line)
+    Console().print(table)
 
 
 def show_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:

@@ -251,6 +251,7 @@ def _facts(plan: Tuning, tries: pd.DataFrame, choices: Choices, store: Store) ->
         "overrides": dict(plan.overrides),
         "chosen_on": on,
         "data": {record["experiment"]["dataset"]: record["data"].get("fingerprint") for record in records},
+        "notes": sorted({note for record in records for note in record["data"]["notes"]}),
         "runs": len(records),
         "seconds": round(sum(record["seconds"]["total"] for record in records), 1),
         "clip": sorted({record["clip"]["fingerprint"] for record in records if "clip" in record}),

@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "layout": ["Block", "Table"],
         "numbers": ["cells", "clients", "compute", "matched", "records", "rounds", "summary", "traffic"],
         "tables": ["costs", "fingerprint", "table", "write_frame", "write_table"],
+        "tuned": ["chosen_settings", "tuned_numbers", "tuned_table", "write_tuned"],
     },
 )
