@@ -29,8 +29,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "store": ["Store"],
         "suggestions": ["chosen_in_words", "poor_match", "suggested_settings"],
         "tuning": [
-            "GROUPS", "TRIES", "VALIDATION_SEEDS", "Choices", "Try", "Tuning", "candidates", "choose", "plan_tuning",
-            "run_tuning", "tunable", "tuned_grids", "write_tuning",
+            "GROUPS", "TRIES", "VALIDATION_SEEDS", "Choices", "Try", "Tuning", "at_the_edge", "candidates", "choose",
+            "plan_tuning", "run_tuning", "tunable", "tuned_grids", "write_tuning",
         ],
     },
 )

@@ -191,6 +191,13 @@ def choose(tries: pd.DataFrame) -> Choices:
                    {name: {dataset: int(own[dataset]) for dataset in datasets} for name, own in best.items()})
 
 
+def at_the_edge(plan: Tuning, choices: Choices) -> tuple[str, ...]:
+    """Methods whose choice for all data sets is at the smallest or largest rate tried: the best may lie beyond."""
+    rates = {name: sorted(each.rate for each in tries) for name, tries in plan.tries.items()}
+    return tuple(name for name, tries in plan.tries.items()
+                 if tries[choices.once[name]].rate in (rates[name][0], rates[name][-1]))
+
+
 def tuned_grids(plan: Tuning, choices: Choices, seeds: Sequence[int] | None = None) -> dict[str, Grid]:
     """The runs that are reported, on the sets themselves: a grid of the tuned methods for each of `GROUPS`.
 
@@ -255,6 +262,7 @@ def _facts(plan: Tuning, tries: pd.DataFrame, choices: Choices, store: Store) ->
         "runs": len(records),
         "seconds": round(sum(record["seconds"]["total"] for record in records), 1),
         "clip": sorted({record["clip"]["fingerprint"] for record in records if "clip" in record}),
+        "at_the_edge": list(at_the_edge(plan, choices)),
         "once": once,
         "per_dataset": {name: {dataset: told(name, number, dataset) for dataset, number in own.items()}
                         for name, own in choices.per_dataset.items()},

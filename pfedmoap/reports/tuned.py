@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pfedmoap.experiments import GROUPS, TRIES, Choices, Grid, Store, Tuning
+from pfedmoap.experiments import GROUPS, TRIES, Choices, Grid, Store, Tuning, at_the_edge
 from pfedmoap.methods import METHODS
 from pfedmoap.reports.layout import Block, Table
 from pfedmoap.reports.numbers import cells
@@ -51,7 +51,7 @@ def tuned_table(plan: Tuning, choices: Choices, tries: pd.DataFrame, grids: Mapp
                                 for title, block in zip(GROUPS.values(), groups, strict=True)})
                   for part in ("text", "bold"))
     chosen = chosen_settings(choices, tries)
-    return Table(_caption(plan, grids), (
+    return Table(_caption(plan, choices, grids), (
         Block("Mean over the data sets", text, bold), *groups,
         Block("What was chosen on the validation draws", chosen, chosen.isna() & False, "diagnosis")))
 
@@ -89,15 +89,18 @@ def write_tuned(
     return paths
 
 
-def _caption(plan: Tuning, grids: Mapping[str, Grid]) -> str:
+def _caption(plan: Tuning, choices: Choices, grids: Mapping[str, Grid]) -> str:
     seeds = sorted({experiment.seed for experiment in grids["paper"]})
     spread = (f"± is the population standard deviation (ddof 0) over {len(seeds)} seeds "
               f"({', '.join(map(str, seeds))})" if len(seeds) > 1 else f"one seed ({seeds[0]}), so no spread")
     own = ", ".join(map(str, plan.seeds))
+    edge = ", ".join(METHODS[name].title for name in at_the_edge(plan, choices))
     return (f"Table 1 with tuned settings, profile {plan.profile}. Accuracy in percent on the clients' private test "
             f"sets after the last round; {spread}; bold: best of a column. Every method had {TRIES} tries, the paper's "
             f"setting among them, on validation draws of the training images (seed{'s' * (len(plan.seeds) > 1)} "
-            f"{own}); no test image was looked at before the choice. Other settings are the profile's.")
+            f"{own}); no test image was looked at before the choice. Other settings are the profile's."
+            + f" Once for all, the smallest or largest learning rate tried was best, so that a better one may lie "
+              f"beyond, for {edge}." * bool(edge))
 
 
 def _cell(line: pd.Series) -> str:

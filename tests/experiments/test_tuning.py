@@ -15,6 +15,7 @@ from pfedmoap.experiments import (
     Choices,
     Place,
     Store,
+    at_the_edge,
     candidates,
     choose,
     from_profile,
@@ -125,6 +126,13 @@ def test_a_planted_better_setting_is_chosen_and_written_with_what_it_rests_on(tm
         "try": 2, "settings": "lr 0.0005", "accuracy": 60.0, "accuracy_paper": 50.0}
     assert told["chosen_on"] == {"nature": "nature-validation", "machines": "machines-validation"}
     assert told["runs"] == 48 and told["seconds"] == 48 * 3 and told["tries_per_method"] == 6
+
+
+def test_a_choice_at_the_edge_of_what_was_tried_is_told():
+    plan = plan_tuning("quick", ["coop", "promptfl", "fedprox", "pfedmoap"])  # rates 1/8 to 4, and 1/4 to 4
+    chosen = Choices({"coop": 1, "promptfl": 2, "fedprox": 5, "pfedmoap": 3}, {})
+    assert [plan.tries[name][number].rate for name, number in chosen.once.items()] == [1 / 8, 1 / 4, 4, 1]
+    assert at_the_edge(plan, chosen) == ("coop", "fedprox")
 
 
 def test_what_is_reported_is_on_the_sets_themselves_with_the_profiles_seeds():

@@ -65,6 +65,7 @@ def test_files_say_how_settings_were_chosen(tuned, tmp_path):
     assert len(pd.read_csv(csv)) == 18
     text = markdown.read_text()
     assert "Every method had 6 tries" in text and "(seed 0)" in text and "over 3 seeds (1, 2, 3)" in text
+    assert text.partition("\n")[0].endswith("a better one may lie beyond, for CoOp.")  # four times the paper's
     assert r"\begin{tabular}{lccc}" in latex.read_text()
 
 
