@@ -41,7 +41,8 @@ def arguments(line: str, data_root: Path, folder: Path) -> list[str]:
     program, *words = shlex.split(line, comments=True)
     assert program == "pfedmoap", f"{line}: this test runs no other program"
     words = [str(data_root) if word == "DIR" else word for word in words]
-    places = {"run": ["--results", str(folder)], "report": ["--results", str(folder), "--figures", str(folder)]}
+    places = {"run": ["--results", str(folder)], "tune": ["--results", str(folder)],
+              "report": ["--results", str(folder), "--figures", str(folder)]}
     return words + places.get(words[0], [])
 
 

@@ -43,6 +43,16 @@ def show_records(records: Sequence[Record], profile: str) -> None:
         typer.echo(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
 
 
+def show_frame(data: pd.DataFrame, title: str) -> None:
+    """A table of texts under a title, its index first."""
+    table = Table("method", title=title, title_justify="left")
+    for heading in data:
+        table.add_column(heading, overflow="fold")
+    for name, line in data.iterrows():
+        table.add_row(str(name), *line)
+    Console().print(table)
+
+
 def show_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Sections of names and values, aligned."""
     width = max(len(name) for section in sections.values() for name in section)

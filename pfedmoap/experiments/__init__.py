@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "availability": ["first_reachable", "reachable"],
         "datasets": [
-            "dataset_names", "download_dataset", "examine", "load_dataset", "published_zero_shot", "worth_examining",
+            "dataset_names", "download_dataset", "examine", "load_dataset", "published_zero_shot", "validation_draw",
+            "worth_examining",
         ],
         "experiment": ["Experiment", "build_method"],
         "grid": ["Column", "Grid", "Row", "build_grid"],
@@ -27,5 +28,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "runs": ["reasons", "run", "run_all"],
         "store": ["Store"],
         "suggestions": ["chosen_in_words", "poor_match", "suggested_settings"],
+        "tuning": [
+            "GROUPS", "TRIES", "VALIDATION_SEEDS", "Choices", "Try", "Tuning", "at_the_edge", "candidates", "choose",
+            "plan_tuning", "run_tuning", "tunable", "tuned_grids", "write_tuning",
+        ],
     },
 )

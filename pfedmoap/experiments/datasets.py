@@ -43,6 +43,19 @@ def load_dataset(name: str, root: str | Path | None = None) -> ImageSet:
     return load_from_disk(name, root)
 
 
+def validation_draw(name: str) -> str:
+    """The name of a set's draw on which settings are chosen: a split of its training part (`embedded.load`).
+
+    Raises:
+        UserError: it has none.
+    """
+    if name not in embedded.NAMES:
+        raise UserError(f"{name} has no validation draw, on which settings could be chosen without looking at its test "
+                        f"images: tune on embedded sets ({', '.join(embedded.NAMES)}), as the profiles smoke, quick "
+                        f"and long do.")
+    return name + embedded.VALIDATION
+
+
 def download_dataset(name: str, root: str | Path, progress: bool = True) -> str:
     """Fetches, checks and unpacks a data set, unless it is there already; returns the loaded set's `source`.
 

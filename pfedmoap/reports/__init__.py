@@ -11,7 +11,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
         "layout": ["Block", "Table"],
-        "numbers": ["cells", "clients", "records", "rounds", "summary", "traffic"],
+        "numbers": ["cells", "clients", "compute", "matched", "records", "rounds", "summary", "traffic"],
         "tables": ["costs", "fingerprint", "table", "write_frame", "write_table"],
+        "tuned": ["chosen_settings", "tuned_numbers", "tuned_table", "write_tuned"],
     },
 )

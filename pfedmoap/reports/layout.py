@@ -42,7 +42,7 @@ class Table:
 
     Attributes:
         caption: what was run, and what differs from the paper.
-        blocks: all of the same width.
+        blocks: its parts, one below the other.
     """
 
     caption: str
@@ -75,7 +75,7 @@ class Table:
 
     def to_latex(self) -> str:
         """A booktabs tabular to be \\input where the caption, given as a comment, is written around it."""
-        width = self.blocks[0].text.shape[1] + 1
+        width = max(block.text.shape[1] for block in self.blocks) + 1
         lines = [f"% {self.caption}", rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}"]
         for number, block in enumerate(self.blocks):
             lines += [r"\midrule" if number else r"\toprule",

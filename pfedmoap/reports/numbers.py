@@ -1,14 +1,17 @@
 """From the records of a grid to numbers, as tidy frames."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from pfedmoap.client import count_steps
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import Column, Experiment, Grid, Record, Store, published_cells
 
 INITIAL_STD = 0.02  # of a prompt's entries before round 1 (SPEC 1)
+COSTS = ("steps", "seconds", "bytes")  # of `compute`
 
 
 def cells(grid: Grid, store: Store) -> pd.DataFrame:
@@ -59,6 +62,53 @@ def rounds(grid: Grid, store: Store) -> pd.DataFrame:
         {"row": row, "column": column.title, "seed": experiment.seed, "round": entry["number"],
          "accuracy": 100 * np.mean(_of(column, entry))}
         for row, column, experiment, record in records(grid, store) for entry in record["rounds"]])
+
+
+def compute(grid: Grid, store: Store) -> pd.DataFrame:
+    """One line per cell, seed and round: what a run had cost by the end of that round, and how accurate it was then.
+
+    Returns:
+        Columns row, column, seed, round; steps (local steps of all clients), seconds (wall time of training), bytes
+        (sent and received by all clients), each added up over the rounds so far; accuracy in percent. Fine-tuning after
+        the last round is in that round. Who is not trained takes no steps.
+    """
+    lines = []
+    for row, column, experiment, record in records(grid, store):
+        spent = np.zeros(3)
+        for entry in record["rounds"]:
+            sent = sum(sum(entry[way].values()) for way in ("bytes_up", "bytes_down"))
+            spent += (_steps(experiment, record, entry), entry["seconds"]["train"], sent)
+            lines.append({"row": row, "column": column.title, "seed": experiment.seed, "round": entry["number"],
+                          **dict(zip(COSTS, spent, strict=True)), "accuracy": 100 * np.mean(_of(column, entry))})
+    return pd.DataFrame(lines)
+
+
+def matched(grid: Grid, store: Store) -> pd.DataFrame:
+    """The methods at equal cost: the least that any trained row spends in its whole run is what all may spend.
+
+    Returns:
+        A line per compared row: columns steps, seconds and bytes, in each the accuracy in percent (mean over columns
+        and seeds) after the last round within that budget, missing where already the first round is beyond it; as
+        `attrs["budget"]` what may be spent. A row that spends nothing sets no budget, and has its last accuracy.
+    """
+    curves = by_cost(grid, store)
+    rows = [row.title for row in grid.compared]
+    total = curves.groupby("row")[list(COSTS)].max().loc[rows]
+    trained = total[total["steps"] > 0]
+    budget = {cost: float(trained[cost][trained[cost] > 0].min()) for cost in COSTS}
+    found = {cost: {row: own["accuracy"][own[cost] <= budget[cost]].iloc[-1:].mean() for row in rows
+                    for own in (curves[curves["row"] == row],)} for cost in COSTS}
+    table = pd.DataFrame(found, index=rows)
+    table.attrs["budget"] = budget
+    return table
+
+
+def by_cost(grid: Grid, store: Store) -> pd.DataFrame:
+    """`compute`, averaged over columns and seeds: a line per row and round that all of the row's runs have."""
+    groups = compute(grid, store).groupby(["row", "round"], sort=False)
+    means = groups[[*COSTS, "accuracy"]].mean()
+    runs = groups.size()
+    return means[runs == runs.groupby("row").transform("max")].reset_index()
 
 
 def traffic(grid: Grid, store: Store) -> pd.DataFrame:
@@ -120,6 +170,15 @@ def records(grid: Grid, store: Store) -> Iterator[tuple[str, Column, Experiment,
 def _of(column: Column, entry: Record) -> list[float]:
     """A round's accuracies of the column's clients, 0 to 1."""
     return entry["accuracies"][column.clients(len(entry["accuracies"]))]
+
+
+def _steps(experiment: Experiment, record: Record, entry: Record) -> int:
+    """Local steps of all clients that trained in a round."""
+    images, recipe = record["data"]["train_images"], experiment.recipe
+    steps = sum(count_steps(images[int(client)], recipe) for client in entry["losses"])
+    if epochs := experiment.method.fine_tuning_epochs * (entry["number"] == experiment.rounds):
+        steps += sum(count_steps(count, replace(recipe, epochs=epochs)) for count in images)
+    return steps
 
 
 def _mean_sigma(record: Record) -> float:

@@ -55,4 +55,5 @@ def make_record(item, accuracies, **data) -> Record:
     } for number, share, down in ((1, 0.5, 1024), (2, 1.0, 3072))]
     last = rounds[-1]["accuracy"]
     return {"key": item.key, "experiment": item.to_dict(), "accuracy": last, "accuracy_last5": 0.75 * last,
-            "rounds": rounds, "seconds": {"total": 3.0}, "data": {"source": "drawn", "notes": []} | data}
+            "rounds": rounds, "seconds": {"total": 3.0},
+            "data": {"source": "drawn", "notes": [], "train_images": [40, 7]} | data}

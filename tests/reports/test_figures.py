@@ -15,7 +15,8 @@ from pfedmoap.methods import METHODS, CoOp, PFedMoAP
 from pfedmoap.reports import figures
 
 OURS = "pFedMoAP (λ = 0.5)"
-OF_A_GRID = (figures.accuracy_bars, figures.accuracy_by_round, figures.client_spread, figures.traffic)
+OF_A_GRID = (figures.accuracy_bars, figures.accuracy_by_round, figures.accuracy_by_cost, figures.client_spread,
+             figures.traffic)
 
 
 @pytest.fixture(params=["quick", "paper"])

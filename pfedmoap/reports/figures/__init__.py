@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "canvas": ["ACCURACY", "COLORS", "OTHER", "PUBLISHED", "canvas", "legend", "write_figure"],
+        "compute": ["accuracy_by_cost"],
         "grid": [
             "accuracy_bars", "accuracy_by_round", "client_spread", "curves", "protocol_bars", "rank_diagram",
             "row_colors", "traffic",

@@ -19,6 +19,7 @@ SHOWS = {
     "entropy": "entropy of the attention over experts; at 1 all weigh the same",
     "rounds": "accuracy after every round; the band is one standard deviation over seeds",
     "clients": "every client after the last round, a dot for each client and seed",
+    "compute": "accuracy, mean over the data sets, against steps, seconds and bytes spent; a point after every round",
     "traffic": "what a client receives and sends in a round in which it takes part",
 }  # the figures of a grid besides its main one, in this order
 
