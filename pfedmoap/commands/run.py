@@ -16,8 +16,6 @@ from pfedmoap.system import paths
 if TYPE_CHECKING:
     from pfedmoap.experiments import Experiment, Place, Record, Store
 
-WIDE = 256  # token width from which on several torch threads are faster than one
-
 
 def run(
     context: typer.Context,
@@ -70,14 +68,12 @@ def _records(
     experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, seeds_per_batch: int, force: bool
 ) -> list["Record"]:
     """Runs what the store lacks, after a look at weights and data that stops a mistake before anything is trained."""
-    import torch
-
     from pfedmoap.clip import load_clip
     from pfedmoap.experiments import poor_match, run_all
     from pfedmoap.experiments import run as run_one
 
     first = experiments[0]
-    width = load_clip(first.model, first.weights, device=place.device, precision=first.precision).token_width
+    load_clip(first.model, first.weights, device=place.device, precision=first.precision)
     if force:
         for experiment in experiments:
             store.drop(experiment)
@@ -92,8 +88,6 @@ def _records(
                 progress=stored < len(experiments))
         records = [store.get(experiment) for experiment in experiments]
     else:
-        if width < WIDE:
-            torch.set_num_threads(1)
         records = [run_one(first, place, store=store)]
     for note in dict.fromkeys(note for record in records for note in record["data"]["notes"]):
         say(f"note: {note}")

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from pfedmoap.clip import load_clip
 from pfedmoap.data import FOLDERS, ON_DISK
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments.datasets import load_dataset
@@ -24,6 +25,7 @@ from pfedmoap.experiments.store import Store
 from pfedmoap.federation import Round
 from pfedmoap.system import cores, in_processes, one_thread
 
+WIDE = 256  # token width from which on several torch threads are faster than one
 SEEDS_PER_BATCH = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ def run(
 ) -> Record:
     """Runs one experiment, or returns its record from the store; an interrupted run goes on where it stopped.
 
+    A narrow CLIP, as the embedded one, is computed on one torch thread, as everywhere here: that is faster, and gives
+    the same numbers as every other run of it. A wide one is computed on the threads that torch has.
+
     Args:
         store: where the record goes, with a checkpoint after every round; None: nowhere.
         progress: a progress bar on standard error.
@@ -47,10 +52,19 @@ def run(
         The record: config, per-round per-client accuracies (0 to 1), losses, bytes and seconds, versions, fingerprints.
     """
     if store is None:
-        return _run([experiment], place, None, progress, on_round)[0]
+        with _threads(experiment, place):
+            return _run([experiment], place, None, progress, on_round)[0]
     with store.claim(experiment, wait=True):
         refuse_other_images([experiment], place, store)
-        return store.get(experiment) or _run([experiment], place, store, progress, on_round)[0]
+        if (record := store.get(experiment)) is not None:
+            return record
+        with _threads(experiment, place):
+            return _run([experiment], place, store, progress, on_round)[0]
+
+
+def _threads(experiment: Experiment, place: Place) -> AbstractContextManager[None]:
+    clip = load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
+    return one_thread() if clip.token_width < WIDE else nullcontext()
 
 
 def run_all(

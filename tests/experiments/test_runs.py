@@ -76,6 +76,20 @@ def test_a_checkpoint_of_another_experiment_is_refused(place, tmp_path):
         run(one, place, store=store, progress=False)
 
 
+def test_a_run_of_a_narrow_clip_is_computed_on_one_thread_and_a_wide_one_on_those_there_are(place, monkeypatch):
+    found, several = [], 3
+    before = torch.get_num_threads()
+    torch.set_num_threads(several)
+    try:
+        run(small(), place, progress=False, on_round=lambda _: found.append(torch.get_num_threads()))
+        assert set(found) == {1} and torch.get_num_threads() == several
+        monkeypatch.setattr("pfedmoap.experiments.runs.WIDE", 1)
+        run(small(), place, progress=False, on_round=lambda _: found.append(torch.get_num_threads()))
+        assert found[-1] == several
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_run_all_runs_what_is_missing_and_returns_one_row_each(place, tmp_path):
     store = Store(tmp_path)
     grid = [small(method, seed=seed) for method in (PromptFL(), PFedMoAP()) for seed in (1, 2)]
