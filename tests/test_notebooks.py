@@ -13,8 +13,9 @@ import papermill
 import pytest
 
 from pfedmoap.experiments import table1
-from pfedmoap.system.paths import NOTEBOOKS
+from pfedmoap.system.paths import NOTEBOOKS, ROOT
 
+RESULTS = ROOT / "results"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LAB = "01_method_step_by_step"  # the one that teaches, and may be longer
 MOST_CELLS = 25
@@ -96,7 +97,7 @@ def test_table1_runs_and_writes_table_and_figures(tmp_path):
     assert "one seed (1)" in (tmp_path / "results" / "table1.md").read_text()
     assert r"\toprule" in (tmp_path / "results" / "table1.tex").read_text()
     assert len(list((tmp_path / "results" / "records").glob("*.json"))) == len(list(grid))
-    kinds = ("rounds", "clients", "traffic", "compute")
+    kinds = ("ranks", "rounds", "clients", "traffic", "compute")
     assert_written(tmp_path / "figures", "table1", *(f"table1_{kind}" for kind in kinds))
 
 
@@ -145,6 +146,17 @@ def test_what_prompts_tell_runs_and_writes_its_tables_and_figures(tmp_path):
     words = "".join(output.get("data", {}).get("text/markdown", "") for cell in executed.cells
                     for output in cell.get("outputs", []))
     assert "over-fitted on purpose" in words and "by the noise that is added" in words
+
+
+def test_claims_runs_on_the_committed_results(tmp_path):
+    executed = execute("05", tmp_path, profile="long", results=str(RESULTS / "long"), against=str(RESULTS / "long"),
+                       claims="table1-mean,printed-table1,experts-help,kit-rerun")
+    assert_written(tmp_path / "figures", "claims")
+    shown = "".join(output.get("data", {}).get("text/html", "") for cell in executed.cells
+                    for output in cell.get("outputs", []))
+    assert "toy: holds" in shown and "inconclusive" in shown and "verified" in shown
+    assert "pFedMoAP is ahead of every other method on the few-shot sets" in shown
+    assert "equal" in shown and "different" not in shown  # the committed tables against themselves
 
 
 def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):

@@ -1,6 +1,7 @@
 """Figures show what the records say, in the same colours everywhere."""
 
 import json
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,11 +13,11 @@ from reporting import make_grid, make_record, make_store
 from pfedmoap.data import ImageSet, Partition, Split
 from pfedmoap.experiments import from_profile, table1
 from pfedmoap.methods import METHODS, CoOp, PFedMoAP
-from pfedmoap.reports import figures
+from pfedmoap.reports import claims, figures
 
 OURS = "pFedMoAP (λ = 0.5)"
 OF_A_GRID = (figures.accuracy_bars, figures.accuracy_by_round, figures.accuracy_by_cost, figures.client_spread,
-             figures.traffic)
+             figures.rank_diagram, figures.traffic)
 
 
 @pytest.fixture(params=["quick", "paper"])
@@ -74,6 +75,36 @@ def test_curves_and_worst_clients(filled):
     worst = [line for line in spread.axes[0].lines if line.get_marker() == "v"]
     assert sorted(worst[1].get_xdata()) == pytest.approx([60, 80])  # CoOp on the first set
     assert labels(spread) == ["mean over clients and seeds", "worst client of a seed"]
+
+
+def test_ranks_and_what_cannot_be_told_apart(tmp_path):
+    grid = make_grid(seeds=range(1, 7))
+    figure = figures.rank_diagram(grid, make_store(tmp_path, grid))
+    (axes,) = figure.axes
+    # pFedMoAP: first on nature; on digits 2, 1, 2, 1, 2, 1 by seed (CoOp the other way round): 1.25. ZS-CLIP: last.
+    assert {text.get_text() for text in axes.texts} == {f"{OURS}  1.2", "CoOp  1.8", "3.0  ZS-CLIP"}
+    assert "6 seeds" in axes.get_title()
+    bars = [line for line in axes.lines if line.get_linewidth() == 4]
+    assert bars == []  # on the mean over both sets every seed says the same
+    few = make_grid(seeds=(1, 2))
+    axes = figures.rank_diagram(few, make_store(tmp_path / "few", few)).axes[0]
+    (bar,) = [line for line in axes.lines if line.get_linewidth() == 4]
+    assert bar.get_xdata()[0] < 1.6 and bar.get_xdata()[1] > 2.9  # two seeds tell nothing apart
+
+
+def test_claims_as_a_picture():
+    def verdict(name, number, here):
+        return claims.Verdict(name, "kit", "", "", "verified", here, "", number, number - 1, number + 1, "points", 0.03,
+                              None, "")
+
+    unmeasured = replace(verdict("c", 1.0, "holds"), low=None, high=None)
+    figure = figures.forest([verdict("a", 3.0, "holds"), verdict("b", -2.0, "fails"), unmeasured])
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
+    assert sorted(labels(figure)) == ["fails", "holds"]
+    points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
+    assert points == [3.0, -2.0]
+    assert figures.forest([unmeasured]).axes[0].get_yticklabels() == []
 
 
 def test_one_method_has_one_colour(filled, records):

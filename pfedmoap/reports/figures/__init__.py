@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "accuracy_bars", "accuracy_by_round", "client_spread", "curves", "protocol_bars", "rank_diagram",
             "row_colors", "traffic",
         ],
+        "verdicts": ["forest"],
         "single": ["client_bars", "image_samples", "learning_curves", "partition_heatmap", "run_traffic"],
     },
 )

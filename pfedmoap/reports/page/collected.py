@@ -17,6 +17,7 @@ OPTIONS = {"smoke": " --profile smoke", "quick": "", "long": " --profile long",
 SHOWS = {
     "protocols": "the same methods under the paper's protocol and under that of the released code",
     "entropy": "entropy of the attention over experts; at 1 all weigh the same",
+    "ranks": "mean ranks over the columns; a bar joins what the seeds cannot tell apart",
     "rounds": "accuracy after every round; the band is one standard deviation over seeds",
     "clients": "every client after the last round, a dot for each client and seed",
     "compute": "accuracy, mean over the data sets, against steps, seconds and bytes spent; a point after every round",
