@@ -68,7 +68,8 @@ def agrees(evidence: Evidence, grids: Sequence[str]) -> Finding:
     for grid in grids:
         evidence.grid(grid)
         table = evidence.cells(grid).set_index(["method", "column"])
-        for source in (evidence.clients(grid), evidence.committed_clients(grid)):
+        committed, recorded = evidence.committed_clients(grid), evidence.clients(grid)
+        for source in [committed] if recorded is committed else [committed, recorded]:
             seeds = source.groupby(["row", "column", "seed"], sort=False)["accuracy"].mean().groupby(["row", "column"])
             for cell, mean, std in zip(seeds.groups, seeds.mean(), seeds.std(ddof=0), strict=True):
                 count += 1
