@@ -22,8 +22,8 @@ class Linear(NamedTuple):
 class Classifier(Method):
     """Base. Shared: nothing. Personal: the classifier, fitted when the client is tested.
 
-    It is fitted to the client's training images as they are tested, without augmentation, by no chance and to
-    convergence. So it is the same after every round, and `from_profile` gives it one.
+    It is fitted to the client's training images as they are tested, without augmentation and without randomness. So it
+    is the same after every round, and `from_profile` gives it one.
 
     A subclass fits weights and biases, or overrides `fixed` and `logits`.
     """
