@@ -1,5 +1,6 @@
 """CLAP: a linear probe that starts at zero-shot CLIP and is held near it by class (Silva-Rodríguez et al. 2024)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,18 +48,14 @@ class CLAP(Classifier):
 
     def fit(self, images: OwnImages, context: Context) -> Linear:
         images, start = images._replace(features=images.features.double()), context.handwritten.double()  # (C, d)
-        multipliers = self.multipliers(images, start, context.logit_scale)
-        weights = start.clone().requires_grad_()
-        optimizer = torch.optim.SGD([weights], lr=self.probe_lr, momentum=0.9)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.probe_steps))
-        for _ in range(self.probe_steps):
-            logits = context.logit_scale * images.features @ F.normalize(weights, dim=-1).T  # (n, C)
-            loss = F.cross_entropy(logits, images.labels) + multipliers @ (weights - start).square().sum(1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        directions = F.normalize(weights.detach(), dim=-1)
+        held = self.multipliers(images, start, context.logit_scale)[:, None]  # (C, 1)
+        weights, moved = start, torch.zeros_like(start)
+        for step in range(self.probe_steps):
+            lr = self.probe_lr * (1 + math.cos(math.pi * step / self.probe_steps)) / 2
+            slope = self.gradient(weights, images, context.logit_scale) + 2 * held * (weights - start)
+            moved = 0.9 * moved + slope
+            weights = weights - lr * moved
+        directions = F.normalize(weights, dim=-1)
         return Linear(context.logit_scale * directions, directions.new_zeros(len(directions)))
 
     def multipliers(self, images: OwnImages, prototypes: Tensor, logit_scale: float) -> Tensor:
@@ -66,3 +63,12 @@ class CLAP(Classifier):
         zero_shot = (logit_scale * images.features @ prototypes.T).softmax(-1)  # (n, C)
         labels = F.one_hot(images.labels, len(prototypes)).to(zero_shot)  # (n, C)
         return self.constraint * (zero_shot * labels).sum(0) / labels.sum(0).clamp_min(1)
+
+    def gradient(self, weights: Tensor, images: OwnImages, logit_scale: float) -> Tensor:
+        """Of the mean cross-entropy: (C, d). Written out, as autograd takes several times as long for so little."""
+        length = weights.norm(dim=-1, keepdim=True)  # (C, 1)
+        directions = weights / length  # (C, d)
+        errors = (logit_scale * images.features @ directions.T).softmax(-1)  # (n, C)
+        errors = errors - F.one_hot(images.labels, len(weights))
+        slope = logit_scale / len(errors) * errors.T @ images.features  # (C, d), of the directions
+        return (slope - (slope * directions).sum(-1, keepdim=True) * directions) / length
