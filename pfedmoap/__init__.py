@@ -37,8 +37,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "federation": ["Federation"],
         "method": ["Context", "Method"],
         "methods": [
-            "METHODS", "CoOp", "FedAMP", "FedOTP", "FedPGP", "FedPer", "FedProx", "PFedMoAP", "PFedPrompt", "PromptFL",
-            "PromptFLFT", "ZeroShot", "ZeroShotOwnClasses", "ZeroShotPrior",
+            "CLAP", "METHODS", "ClassMeans", "CoOp", "FedAMP", "FedAvgProbe", "FedOTP", "FedPGP", "FedPer", "FedProx",
+            "LogisticRegression", "PFedMoAP", "PFedPrompt", "PromptFL", "PromptFLFT", "TipAdapter", "TipAdapterF",
+            "ZeroShot", "ZeroShotOwnClasses", "ZeroShotPrior",
         ],
         "prompts": ["PromptEncoder", "TextFeatures"],
         "released": ["PAPER", "RELEASED", "Protocol"],

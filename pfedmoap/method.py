@@ -81,6 +81,7 @@ class Method:
     keeps_optimizer: ClassVar[bool] = False  # momentum and schedule go on over the rounds, on the client
     remembers_images: ClassVar[bool] = False  # its test looks at the client's own training images
     spatial: ClassVar[bool] = False  # sees every image position, (..., M, d), in place of the global feature (..., d)
+    plain: ClassVar[bool] = False  # learns no prompt but a classifier of image features: what a user would pick instead
     waits: ClassVar[bool] = False  # its loss looks at numbers of its own, for which a GPU's host has to wait
 
     def check(self, features: int, tokens: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.experiments.experiment import Experiment
-from pfedmoap.methods import CoOp, Method
+from pfedmoap.methods import Classifier, CoOp, Method
 from pfedmoap.system import PROFILES
 
 SEEDS = {"smoke": (1,), "quick": (1, 2, 3), "long": (1, 2, 3, 4, 5, 6), "paper": (1, 2, 3)}
@@ -76,12 +76,13 @@ def from_profile(
     """The profile's experiment for a data set and a method.
 
     CoOp trains alone: for 25 epochs in `paper`; in the other profiles for as many as a federated client is expected to,
-    since the order of the methods depends on the budget.
+    since the order of the methods depends on the budget. A `Classifier` that a client fits for itself has one round, as
+    it would be the same after every other.
 
     Args:
         base: settings of `Experiment` that a table has for the data set in place of the profile's; of your own pictures
             `suggested_settings`.
-        overrides: settings that replace all of these. Rounds among them are CoOp's too, as they are.
+        overrides: settings that replace all of these. Rounds among them are everyone's, as they are.
 
     Raises:
         UserError: unknown profile or setting.
@@ -94,6 +95,8 @@ def from_profile(
         settings["rounds"] = _coop_rounds(Experiment(**settings), profile)
     if profile == "paper" and "views" not in settings:
         settings["views"] = _fresh_views(Experiment(**settings))
+    if isinstance(method, Classifier) and "rounds" not in overrides:
+        settings["rounds"] = 1
     return Experiment(**settings)
 
 

@@ -110,9 +110,12 @@ class Ingest:
             raise Refused("the client was not asked in this round")
 
     def _usual(self, name: str, templates: Tensors) -> float:
-        """Median norm over the clients' last uploads; before there are any, the norm in the global model."""
+        """Median norm over the clients' last uploads; before there are any, the norm in the global model.
+
+        A global tensor of zeros is no measure: the first upload is then let in, whatever its norm.
+        """
         known = [norms[name] for norms in self.norms.values() if name in norms]
-        return statistics.median(known) if known else norm(templates[name])
+        return statistics.median(known) if known else norm(templates[name]) or math.inf
 
 
 def norm(tensor) -> float:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method, OwnImages
+from pfedmoap.methods.image_cache import caches, votes
 from pfedmoap.server import Tensors
 
 
@@ -43,19 +42,12 @@ class PFedPrompt(Method):
     def fixed(
         self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
     ) -> Tensors:
-        """At test time the caches, padded with rows of zeros: (clients, n, d) features and (clients, n, C) labels."""
-        if cached is None:
-            return {}
-        classes = len(context.handwritten)
-        return {
-            "cached_features": pad_sequence([images.features for images in cached], batch_first=True),
-            "cached_labels": pad_sequence([F.one_hot(images.labels, classes).float() for images in cached], True),
-        }
+        """The caches, at test time only."""
+        return {} if cached is None else caches(cached, len(context.handwritten))
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         logits = super().logits(model, fixed, images, context)  # (clients, B, C)
         if not fixed:
             return logits
-        likeness = images @ fixed["cached_features"].transpose(1, 2)  # (clients, B, n)
-        votes = (self.cache_sharpness * (likeness - 1)).exp()  # (clients, B, n)
-        return logits + self.cache_weight * votes @ fixed["cached_labels"]
+        return logits + votes(images, fixed["cached_features"], fixed["cached_labels"], self.cache_weight,
+                              self.cache_sharpness)

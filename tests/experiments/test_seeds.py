@@ -15,7 +15,24 @@ from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments import Place, Store, run, run_all, runs
 from pfedmoap.experiments.runs import in_batches
 from pfedmoap.experiments.seeds import in_one_table, rounds_of
-from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT, ZeroShot
+from pfedmoap.methods import (
+    CLAP,
+    ClassMeans,
+    CoOp,
+    FedAMP,
+    FedAvgProbe,
+    FedOTP,
+    FedPGP,
+    FedProx,
+    LogisticRegression,
+    PFedMoAP,
+    PFedPrompt,
+    PromptFL,
+    PromptFLFT,
+    TipAdapter,
+    TipAdapterF,
+    ZeroShot,
+)
 from pfedmoap.privacy import Privacy
 from pfedmoap.prompts import PromptEncoder, TextFeatures
 from pfedmoap.released import released
@@ -23,7 +40,8 @@ from pfedmoap.released import released
 SEEDS = (1, 2, 3)
 SIZES = {1: (12, 9, 5, 3), 2: (3, 14, 6, 6), 3: (8, 8, 2, 21)}  # images per client: other steps, other widths
 EVERY = [MOAP, dataclasses.replace(MOAP, expert_choice="random"), dataclasses.replace(MOAP, gate="linear"), CoOp(),
-         FedAMP(), FedPGP(rank=2), FedProx(), PFedPrompt(), PromptFL(), PromptFLFT()]  # fmt: skip
+         FedAMP(), FedPGP(rank=2), FedProx(), PFedPrompt(), PromptFL(), PromptFLFT(), LogisticRegression(),
+         ClassMeans(), TipAdapter(), TipAdapterF(key_steps=5), CLAP(probe_steps=5), FedAvgProbe()]  # fmt: skip
 
 
 def spread(tiny_clip, method, seeds=SEEDS, **settings):

@@ -9,10 +9,10 @@ from loop import METHODS, Loop, small, uploaded
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments import prepare
 from pfedmoap.flower import check_federable
-from pfedmoap.methods import CoOp, FedAMP, FedOTP, PFedPrompt, PromptFLFT, ZeroShot
+from pfedmoap.methods import CoOp, FedAMP, FedAvgProbe, FedOTP, LogisticRegression, PFedPrompt, PromptFLFT, ZeroShot
 from pfedmoap.released import Protocol
 
-OTHERS = [CoOp(), FedAMP(), PromptFLFT(final_epochs=1)]
+OTHERS = [CoOp(), FedAMP(), PromptFLFT(final_epochs=1), FedAvgProbe()]
 
 
 def in_one_process(loop):
@@ -180,6 +180,7 @@ def test_protocols_that_take_turns_are_refused(switch):
         check_federable(small(protocol=Protocol(**{name: value})))
 
 
-def test_methods_that_train_nothing_are_refused(tmp_path):
+@pytest.mark.parametrize("method", [ZeroShot(), LogisticRegression()], ids=lambda method: method.name)
+def test_methods_that_train_nothing_are_refused(tmp_path, method):
     with pytest.raises(UserError, match="trains nothing"):
-        Loop(tmp_path, small(ZeroShot()))
+        Loop(tmp_path, small(method))

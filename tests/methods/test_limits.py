@@ -7,17 +7,23 @@ from test_federation import RECIPE, federation, state
 
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import (
+    CLAP,
     METHODS,
+    ClassMeans,
     CoOp,
     FedAMP,
+    FedAvgProbe,
     FedOTP,
     FedPer,
     FedPGP,
     FedProx,
+    LogisticRegression,
     PFedMoAP,
     PFedPrompt,
     PromptFL,
     PromptFLFT,
+    TipAdapter,
+    TipAdapterF,
     ZeroShot,
     ZeroShotOwnClasses,
     ZeroShotPrior,
@@ -27,7 +33,8 @@ SMALL_GATE = dict(d_gating=16, heads=4, experts=2)
 ALL = [ZeroShot(), CoOp(), PromptFL(), PromptFLFT(), FedPer(), FedProx(), FedAMP(), PFedPrompt(), FedOTP(), FedPGP(),
        PFedMoAP(**SMALL_GATE), PFedMoAP(gate="linear", experts=2), PFedMoAP(**SMALL_GATE, expert_choice="global"),
        PFedMoAP(**SMALL_GATE, expert_choice="random"), PFedMoAP(**SMALL_GATE | {"experts": 0}),
-       PFedMoAP(**SMALL_GATE, train_prompt=False), ZeroShotOwnClasses(), ZeroShotPrior()]
+       PFedMoAP(**SMALL_GATE, train_prompt=False), ZeroShotOwnClasses(), ZeroShotPrior(), LogisticRegression(),
+       ClassMeans(), TipAdapter(), TipAdapterF(key_steps=10), CLAP(probe_steps=10), FedAvgProbe()]
 
 
 def name(method) -> str:
@@ -120,11 +127,13 @@ def test_the_order_of_clients_and_the_size_of_cohorts_do_not_matter(context, met
         torch.testing.assert_close(tensor, state(reversed_in_turn)[key], atol=1e-5, rtol=1e-4)
 
 
-# What leaves a client in a later round, in bytes, for prompts of 4 tokens of width 32 in fp32; half of them for FedPer.
+# What leaves a client in a later round, in bytes, for prompts of 4 tokens of width 32 in fp32; half of them for FedPer;
+# 6 classes of width 32 for the probe.
 SENT = {"zero_shot": {}, "coop": {}, "promptfl": {"prompt": 512}, "promptfl_ft": {"prompt": 512},
         "fedper": {"shared": 256}, "fedprox": {"prompt": 512}, "fedamp": {"prompt": 512}, "pfedprompt": {"prompt": 512},
         "fedotp": {"prompt": 512}, "fedpgp": {"prompt": 512}, "pfedmoap": {"prompt": 512}, "zs_own_classes": {},
-        "zs_prior": {}}
+        "zs_prior": {}, "logistic_regression": {}, "class_means": {}, "tip_adapter": {}, "tip_adapter_f": {},
+        "clap": {}, "fedavg_probe": {"weights": 768}}
 
 
 @pytest.mark.parametrize("method", ALL, ids=name)

@@ -16,6 +16,8 @@ COLORS = {
     "zero_shot": "#949494", "zs_own_classes": "#4d4d4d", "zs_prior": "#c8c8c8",
     "coop": "#de8f05", "promptfl": "#0173b2", "promptfl_ft": "#56b4e9", "fedper": "#cc78bc", "fedprox": "#ca9161",
     "fedamp": "#fbafe4", "pfedprompt": "#ece133", "fedotp": "#d55e00", "fedpgp": "#332288", "pfedmoap": "#029e73",
+    "logistic_regression": "#882255", "class_means": "#aa4499", "tip_adapter": "#88ccee", "tip_adapter_f": "#44aa99",
+    "clap": "#999933", "fedavg_probe": "#6699cc",
 }
 OTHER = "#8b5a2b"  # methods that are not part of the package
 ACCURACY, PUBLISHED = "accuracy (%)", "published"
