@@ -19,7 +19,8 @@ class Row:
         title: how it is called.
         method: what is run.
         published: the published row that it stands beside; empty if there is none.
-        control: untrained or crippled on purpose, and set apart from the methods (SPEC 8).
+        control: set apart from the methods: untrained or crippled on purpose (SPEC 8), or a plain classifier
+            (`Method.plain`).
         settings: settings of `Experiment` that are this row's own.
         released: the title of the row that this one repeats under the released code's protocol (SPEC 9).
         curve, x: the curve that it is a point of, and where, in grids that vary a number.

@@ -10,16 +10,22 @@ from typing import Any
 from pfedmoap.experiments.grid import Column, Grid, Row, build_grid
 from pfedmoap.experiments.profiles import DIGITS_BY_DIRICHLET, STAND_INS
 from pfedmoap.methods import (
+    CLAP,
+    ClassMeans,
     CoOp,
     FedAMP,
+    FedAvgProbe,
     FedOTP,
     FedPer,
     FedPGP,
     FedProx,
+    LogisticRegression,
     PFedMoAP,
     PFedPrompt,
     PromptFL,
     PromptFLFT,
+    TipAdapter,
+    TipAdapterF,
     ZeroShot,
     ZeroShotOwnClasses,
     ZeroShotPrior,
@@ -33,6 +39,10 @@ CONTROLS = (
     Row("pFedMoAP without experts (K = 0)", PFedMoAP(experts=0), control=True),
     Row("pFedMoAP with a frozen prompt", PFedMoAP(train_prompt=False), control=True),
 )
+# What a user would pick instead: classifiers of image features, which learn no prompt. They stand where methods are
+# compared, in tables 1 to 4; the others have the same data, and pFedMoAP's variants or few methods.
+CLASSIFIERS = tuple(Row(method.title, method, control=True) for method in (
+    LogisticRegression(), ClassMeans(), TipAdapter(), TipAdapterF(), CLAP(), FedAvgProbe()))
 FEDERATED = (
     Row("ZS-CLIP", ZeroShot(), "ZS-CLIP"),
     Row("CoOp", CoOp(), "CoOp"),
@@ -64,6 +74,7 @@ def table1(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
         Row("pFedMoAP (λ = 0)", PFedMoAP(lam=0.0), "pFedMoAP (lambda=0.0)"),
         Row("pFedMoAP (λ = 0.5)", PFedMoAP(lam=0.5), "pFedMoAP (lambda=0.5)"),
         *CONTROLS,
+        *CLASSIFIERS,
     )
     return build_grid("table1", profile, rows, _label_disjoint(profile), seeds, methods, overrides)
 
@@ -192,7 +203,7 @@ def _domains(title: str, profile: str, names: dict[str, tuple[int, str]]) -> tup
 
 
 def _with_released(*rows: Row) -> tuple[Row, ...]:
-    """The rows, then each again under the released code's protocol, then the controls."""
+    """The rows, then each again under the released code's protocol, then the controls and the plain classifiers."""
     again = [Row(f"{row.title}, released protocol", row.method, row.published, settings={"protocol": RELEASED},
                  released=row.title) for row in rows]
-    return *rows, *again, *CONTROLS
+    return *rows, *again, *CONTROLS, *CLASSIFIERS

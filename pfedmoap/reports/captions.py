@@ -172,7 +172,8 @@ def sentences(grid: Grid, store: Store) -> list[str]:
     means, each = _square(grid, numbers, "mean"), clients(grid, store)
     said = _curves(grid, means, each) if grid.axis else []
     compared = [row.title for row in grid.compared]
-    controls = [row.title for row in grid.rows if row.control and row.title not in compared]
+    others = [row for row in grid.rows if row.control and row.title not in compared]
+    controls, classifiers = ([row.title for row in others if row.method.plain is plain] for plain in (False, True))
     ours = [row.title for row in grid.compared if isinstance(row.method, PFedMoAP)]
     rivals = [row for row in compared if row not in ours]
     if not grid.axis:
@@ -180,10 +181,10 @@ def sentences(grid: Grid, store: Store) -> list[str]:
         if default and rivals:
             said.append(_columns(default, means, means.loc[rivals]))
         if default and len(compared) > 1:
-            said.append(_tests(default, [row for row in compared if row != default] + controls, each))
+            said.append(_tests(default, [row for row in compared if row != default] + controls + classifiers, each))
         said.append("Mean over the columns: " + _averages(means.loc[compared]))
     for title, rows in (("Under the released code's protocol: ", [row.title for row in grid.rows if row.released]),
-                        ("Controls: ", controls)):
+                        ("Controls: ", controls), ("Plain classifiers: ", classifiers)):
         if rows:
             said.append(title + _averages(means.loc[rows]))
     said += _privacy(grid, each) + _attention(grid, numbers)

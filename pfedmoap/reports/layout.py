@@ -21,7 +21,7 @@ class Block:
     Attributes:
         bold: of the text's shape; of runs: better than every other line, by the test (`statistics.against_best`).
         underlined: of the text's shape; None: nowhere. Of runs: cannot be told from the best.
-        kind: "run", "released", "controls" and "diagnosis" were run here; "published" was not.
+        kind: "run", "released", "controls", "classifiers" and "diagnosis" were run here; "published" was not.
     """
 
     heading: str

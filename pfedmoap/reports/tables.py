@@ -31,7 +31,8 @@ def table(grid: Grid, store: Store) -> Table:
     numbers, each = summary(grid, store).set_index(["row", "column"]), clients(grid, store)
     compared = [row.title for row in grid.rows if not row.control and not row.released]
     released = [row.title for row in grid.rows if row.released]
-    controls = [row.title for row in grid.rows if row.control]
+    controls = [row.title for row in grid.rows if row.control and not row.method.plain]
+    classifiers = [row.title for row in grid.rows if row.control and row.method.plain]
     if grid.profile == "paper":
         blocks = [_lines(grid, numbers, compared, each)] if compared else []
     else:
@@ -42,6 +43,9 @@ def table(grid: Grid, store: Store) -> Table:
     if controls:
         blocks += [_plain("Controls, untrained or crippled on purpose: how much is knowing one's own classes, and how "
                           "much is left without experts or a trained prompt", grid, numbers, controls, "controls")]
+    if classifiers:
+        blocks += [_plain("Plain classifiers of the same frozen image features: what one would pick instead", grid, numbers,
+                          classifiers, "classifiers")]
     blocks += [*_entropy(grid, numbers), *_noise(grid, numbers)]
     for block in blocks:
         block.text.columns = block.bold.columns = grid.headings()
