@@ -44,8 +44,8 @@ def table(grid: Grid, store: Store) -> Table:
         blocks += [_plain("Controls, untrained or crippled on purpose: how much is knowing one's own classes, and how "
                           "much is left without experts or a trained prompt", grid, numbers, controls, "controls")]
     if classifiers:
-        blocks += [_plain("Plain classifiers of the same frozen image features: what one would pick instead", grid, numbers,
-                          classifiers, "classifiers")]
+        heading = "Plain classifiers of the same frozen image features: what one would pick instead"
+        blocks += [_plain(heading, grid, numbers, classifiers, "classifiers")]
     blocks += [*_entropy(grid, numbers), *_noise(grid, numbers)]
     for block in blocks:
         block.text.columns = block.bold.columns = grid.headings()
