@@ -53,7 +53,8 @@ def accuracy_by_round(grid: Grid, store: Store) -> Figure:
                 mean, std = over_seeds.mean(), over_seeds.std(ddof=0)
                 color, style = colors[row.title], "--" if isinstance(row.method, ZeroShot) else "o-"
                 axes.plot(mean.index, mean, style, color=color, label=row.title, markersize=3.5)
-                axes.fill_between(mean.index, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+                low, high = (mean - std).clip(lower=0), (mean + std).clip(upper=100)
+                axes.fill_between(mean.index, low, high, color=color, alpha=0.2, linewidth=0)
             axes.set(xlabel="round")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panels[0].set_ylabel(ACCURACY)
@@ -119,7 +120,7 @@ def _curve(
 ) -> None:
     axes.plot(line["x"], line[what], "o-", markersize=2.5 + width, linewidth=width, **style)
     if what == "mean":
-        low, high = line["mean"] - line["std"], line["mean"] + line["std"]
+        low, high = (line["mean"] - line["std"]).clip(lower=0), (line["mean"] + line["std"]).clip(upper=100)
         axes.fill_between(line["x"], low, high, color=style["color"], alpha=0.2, linewidth=0)
         if with_published and line["published_mean"].notna().any():
             axes.plot(line["x"], line["published_mean"], "D", color="black", fillstyle="none", label=PUBLISHED)
