@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pfedmoap.experiments import GRIDS, Grid, Store
-from pfedmoap.methods import PFedMoAP
+from pfedmoap.experiments import GRIDS, Grid, Row, Store
+from pfedmoap.methods import Classifier, PFedMoAP
 from pfedmoap.reports.numbers import clients, records, summary
 from pfedmoap.reports.statistics import LEVEL, against_best, can_separate, compare, smallest_p
 
@@ -98,7 +98,7 @@ def _departures(grid: Grid) -> str:
     """The settings that are not those of the paper's own grid, with the paper's value."""
     paper = GRIDS[grid.name]("paper")
     titles = {row.title for row in paper.rows}
-    rows = [row.title for row in grid.rows if row.title in titles]
+    rows = [row.title for row in grid.rows if row.title in titles and not _alone(row)]
     columns = [column.title for column in grid.columns if column.title not in grid.missing]
     differing = []
     for name in _SETTINGS:
@@ -124,7 +124,7 @@ def _method_departures(grid: Grid, paper: Grid, rows: list[str]) -> list[str]:
 
 
 def _settings(grid: Grid, name: str) -> pd.DataFrame:
-    """A setting of every cell that is run, as text: rows and columns as in the table."""
+    """A setting of every cell that is run, as text: rows and columns as in the table, without those that have none."""
     def text(value) -> str:
         match name, value:
             case "participation", _:
@@ -139,8 +139,14 @@ def _settings(grid: Grid, name: str) -> pd.DataFrame:
                 return f"{value:g}" if isinstance(value, float) else str(value)
 
     columns = [column.title for column in grid.columns if column.title not in grid.missing]
-    return pd.DataFrame([[text(getattr(grid.cells[row.title, column][0], name)) for column in columns]
-                         for row in grid.rows], index=[row.title for row in grid.rows], columns=columns)
+    rows = [row.title for row in grid.rows if not _alone(row)] or [row.title for row in grid.rows]
+    return pd.DataFrame([[text(getattr(grid.cells[row, column][0], name)) for column in columns] for row in rows],
+                        index=rows, columns=columns)
+
+
+def _alone(row: Row) -> bool:
+    """Whether it is a plain classifier that every client fits for itself: it has no rounds, and no local epochs."""
+    return isinstance(row.method, Classifier)
 
 
 def _names(grid: Grid) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
-         "×": r"$\times$"}
+         "×": r"$\times$", "α": r"$\alpha$"}
 
 MARKDOWN = ("**", "**"), ("<ins>", "</ins>")  # before and after what is bold and underlined; code hosts strip <u>
 

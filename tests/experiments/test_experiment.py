@@ -94,8 +94,8 @@ def test_the_paper_profile_is_section_4_1():
 
 def test_table1s_grid():
     grid = table1("quick", seeds=(1, 2))
-    assert len(grid.cells) == 5 * (12 + 4 + 6) and len(list(grid)) == len({one.key for one in grid}) == 220
-    assert [row.control for row in grid.rows] == [False] * 12 + [True] * 10 and len(grid.compared) == 12
+    assert len(grid.cells) == 5 * (12 + 4 + 7) and len(list(grid)) == len({one.key for one in grid}) == 230
+    assert [row.control for row in grid.rows] == [False] * 12 + [True] * 11 and len(grid.compared) == 12
     assert {one.method.name for one in table1("smoke", methods=["coop", "pfedmoap"])} == {"coop", "pfedmoap"}
     assert all(one.rounds == 1 for one in table1("quick", seeds=(1,), rounds=1))
     with pytest.raises(UserError, match="no method in table1 'copo'; did you mean 'coop'"):
@@ -109,5 +109,5 @@ COMPARISONS = "table1", "table2", "table3", "table4"
 def test_what_a_user_would_pick_instead_stands_wherever_methods_are_compared(name):
     rows = GRIDS[name]("quick").rows
     plain = [row for row in rows if row.method.plain]
-    expected = [item.title for item in METHODS.values() if item.plain] if name in COMPARISONS else []
-    assert [row.title for row in plain] == expected and all(row.control and not row.settings for row in plain)
+    expected = {item.name for item in METHODS.values() if item.plain} if name in COMPARISONS else set()
+    assert {row.method.name for row in plain} == expected and all(row.control and not row.settings for row in plain)
