@@ -9,7 +9,8 @@ import pytest
 from reporting import ROWS, make_grid, make_record, make_store
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import Store, table1, table4
+from pfedmoap.experiments import Row, Store, table1, table4
+from pfedmoap.methods import ClassMeans
 from pfedmoap.reports import captions, numbers, tables
 from pfedmoap.reports.layout import latex
 
@@ -323,6 +324,24 @@ def test_traffic_is_per_client_and_round_and_in_total(tmp_path):
     assert list(table.index) == [row.title for row in grid.rows]
     assert (table["bytes_up"] == 1024).all() and (table["bytes_down"] == 2048).all()  # 1024, then 3072
     assert (table["total"] == 2 * (1024 + 1024) + 2 * (1024 + 3072)).all()
+
+
+def test_plain_classifiers_have_a_block_of_their_own_and_are_tested_too(tmp_path):
+    plain = Row("Class means", ClassMeans(), control=True)
+    grid = make_grid(seeds=range(1, 7), rows=(*ROWS[1:], plain))
+    store = make_store(tmp_path, replace(grid, cells={cell: runs for cell, runs in grid.cells.items()
+                                                      if cell[0] != plain.title}))
+    for column in grid.columns:
+        for item in grid.cells[plain.title, column.title]:
+            store.put(item, make_record(item, [1.0, 1.0]))
+    _, classifiers, _ = tables.table(grid, store).blocks
+    assert classifiers.kind == "classifiers" and list(classifiers.text.index) == ["Class means"]
+    assert classifiers.heading.startswith("Plain classifiers") and not classifiers.bold.any(axis=None)
+    text = tables.reading(grid, store)
+    assert "it is behind Class means (-13.7, " in text and "Plain classifiers: Class means 100.0 %." in text
+    assert "Controls" not in text
+    rounds = captions.caption(grid, store).partition("rounds ")[2]
+    assert "Class means" not in rounds  # which it does not have
 
 
 def test_controls_stand_apart_and_are_never_bold(tmp_path):
