@@ -5,23 +5,34 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import GRIDS
 
+KEY = ["table", "method", "column"]
 EQUAL, ROUNDING, DIFFERENT = "equal", "within rounding", "different"
 PRINTED = 1e-4  # the files have four decimals
-MOVED = 0.2  # points: by so much at most 30 of 640 cells moved on another processor, the others not at all
+MOVED = 0.2  # points: by so much at most cells moved on another processor where training is stable
+ERROR = 0.05  # that any cell is called different by chance
 
 
-def tolerance(std: pd.Series, seeds: pd.Series) -> pd.Series:
-    """How far rounding may move a cell, in points.
+def tolerance(here: pd.Series, there: pd.Series, seeds: pd.Series) -> pd.Series:
+    """How far rounding may move each cell, in points.
 
     Sums are rounded otherwise on another processor or with another number of threads. Where training is stable, that
-    moves a mean by at most `MOVED`. Where it is not (PromptFL's, on clients that share no class), rounding does to a
-    run what another seed would, so that two means over n seeds of spread s lie within 2 s sqrt(2 / n) of each other.
+    moves a mean by at most `MOVED`. Where it is not (all prompts that clients with other classes share), rounding does
+    to a run what another seed would. So two means are within rounding if two draws of seeds could be so far apart:
+    Student's t with both spreads, at `ERROR` over all cells together (Bonferroni).
+
+    Args:
+        here, there: population standard deviations over the seeds.
+        seeds: n, of both.
     """
-    return np.maximum(MOVED, 2 * std * np.sqrt(2 / seeds.clip(lower=1)))
+    freedom = (2 * seeds - 2).clip(lower=1)
+    variance = (here**2 + there**2) / 2 * seeds / (seeds - 1).clip(lower=1)
+    wide = stats.t.ppf(1 - ERROR / (2 * max(len(here), 1)), freedom) * np.sqrt(2 * variance / seeds.clip(lower=1))
+    return pd.Series(np.maximum(MOVED, np.nan_to_num(wide)), index=here.index)
 
 
 def against(results: Path, rerun: Path, grids: Sequence[str] = ()) -> pd.DataFrame:
@@ -39,20 +50,17 @@ def against(results: Path, rerun: Path, grids: Sequence[str] = ()) -> pd.DataFra
     """
     if not rerun.is_dir():
         raise UserError(f"There is no folder {rerun} to compare with: make it with `pfedmoap reproduce --results DIR`.")
-    found = [_of_table(results / f"{name}.csv", rerun / f"{name}.csv")
-             for name in (grids or GRIDS) if (results / f"{name}.csv").is_file() and (rerun / f"{name}.csv").is_file()]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["state", "difference"])
-
-
-def _of_table(here: Path, there: Path) -> pd.DataFrame:
-    cells = pd.read_csv(here).merge(pd.read_csv(there), how="outer", on=["table", "method", "column"],
-                                    suffixes=("", "_there"), sort=False)
+    found = [pd.read_csv(results / name).merge(pd.read_csv(rerun / name), how="outer", on=KEY, suffixes=("", "_there"))
+             for name in (f"{grid}.csv" for grid in grids or GRIDS)
+             if (results / name).is_file() and (rerun / name).is_file()]
+    if not found:
+        return pd.DataFrame(columns=[*KEY, "here", "there", "difference", "tolerance", "state"])
+    cells = pd.concat(found, ignore_index=True)
     off = cells["mean_there"] - cells["mean"]
-    allowed = tolerance(cells["std"], cells["seeds"])
+    allowed = tolerance(cells["std"], cells["std_there"], cells[["seeds", "seeds_there"]].min(axis=1))
     states = np.where(off.abs() <= PRINTED, EQUAL, np.where(off.abs() <= allowed, ROUNDING, DIFFERENT))
     # NaN: a cell without numbers, in one folder or in both
     states = np.where(cells["mean"].isna() & cells["mean_there"].isna() & cells["profile"].notna()
                       & cells["profile_there"].notna(), EQUAL, states)
-    return pd.DataFrame({"table": cells["table"], "method": cells["method"], "column": cells["column"],
-                         "here": cells["mean"], "there": cells["mean_there"], "difference": off, "tolerance": allowed,
-                         "state": states})
+    return cells[KEY].assign(here=cells["mean"], there=cells["mean_there"], difference=off, tolerance=allowed,
+                             state=states)
