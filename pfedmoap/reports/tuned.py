@@ -47,12 +47,12 @@ def tuned_table(plan: Tuning, choices: Choices, tries: pd.DataFrame, grids: Mapp
     numbers = tuned_numbers(grids, store)
     columns = [*(column.dataset for column in plan.columns), MEAN]
     groups = [_by_dataset(numbers[numbers["group"] == group], title, columns) for group, title in GROUPS.items()]
-    text, bold = (pd.DataFrame({title: getattr(block, part)[MEAN]
+    text, best = (pd.DataFrame({title: getattr(block, part)[MEAN]
                                 for title, block in zip(GROUPS.values(), groups, strict=True)})
-                  for part in ("text", "bold"))
+                  for part in ("text", "underlined"))
     chosen = chosen_settings(choices, tries)
     return Table(_caption(plan, choices, grids), (
-        Block("Mean over the data sets", text, bold), *groups,
+        Block("Mean over the data sets", text, best & False, underlined=best), *groups,
         Block("What was chosen on the validation draws", chosen, chosen.isna() & False, "diagnosis")))
 
 
@@ -63,8 +63,8 @@ def _by_dataset(numbers: pd.DataFrame, title: str, columns: list[str]) -> Block:
     text, means = (lines[part].unstack("dataset").loc[methods, columns].rename_axis(None).rename_axis(None, axis=1)
                    for part in ("text", "mean"))
     means = means.round(2)
-    bold = means.eq(means.max()) if len(methods) > 1 else means.isna() & False
-    return Block(f"{title[:1].upper()}{title[1:]}, by data set", text, bold)
+    best = means.eq(means.max()) if len(methods) > 1 else means.isna() & False
+    return Block(f"{title[:1].upper()}{title[1:]}, by data set", text, best & False, underlined=best)
 
 
 def chosen_settings(choices: Choices, tries: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def _caption(plan: Tuning, choices: Choices, grids: Mapping[str, Grid]) -> str:
     own = ", ".join(map(str, plan.seeds))
     edge = ", ".join(METHODS[name].title for name in at_the_edge(plan, choices))
     return (f"Table 1 with tuned settings, profile {plan.profile}. Accuracy in percent on the clients' private test "
-            f"sets after the last round; {spread}; bold: best of a column. Every method had {TRIES} tries, the paper's "
+            f"sets after the last round; {spread}; underlined: best of a column, without a test. Every method had {TRIES} tries, the paper's "
             f"setting among them, on validation draws of the training images (seed{'s' * (len(plan.seeds) > 1)} "
             f"{own}); no test image was looked at before the choice. Other settings are the profile's."
             + f" Once for all, the smallest or largest learning rate tried was best, so that a better one may lie "

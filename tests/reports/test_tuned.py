@@ -53,7 +53,7 @@ def test_groups_of_settings_stand_side_by_side(tuned):
     overall, *groups, chosen = tuned_table(plan, choices, tries, grids, store).blocks
     assert list(overall.text) == ["the paper's settings", "tuned once for all", "tuned per data set"]
     assert overall.text.loc["CoOp"].tolist() == ["80.00 ± 0.00", "71.50 ± 1.22", "80.00 ± 4.08"]
-    assert overall.bold.loc["pFedMoAP"].all() and not overall.bold.loc["CoOp"].any()
+    assert overall.underlined.loc["pFedMoAP"].all() and not overall.underlined.loc["CoOp"].any()
     assert [list(block.text) for block in groups] == [["nature", "machines", "mean"]] * 3
     assert groups[1].text.loc["CoOp", "machines"] == "63.00 ± 2.45"
     assert chosen.text.loc["CoOp"].tolist() == ["try 5", "try 5", "try 0"]
