@@ -97,8 +97,9 @@ def _caption(plan: Tuning, choices: Choices, grids: Mapping[str, Grid]) -> str:
     edge = ", ".join(METHODS[name].title for name in at_the_edge(plan, choices))
     return (f"Table 1 with tuned settings, profile {plan.profile}. Accuracy in percent on the clients' private test "
             f"sets after the last round; {spread}; underlined: best of a column, without a test. Every method had "
-            f"{TRIES} tries, the paper's setting among them, on validation draws of the training images (seed{'s' * (len(plan.seeds) > 1)} "
-            f"{own}); no test image was looked at before the choice. Other settings are the profile's."
+            f"{TRIES} tries, the paper's setting among them, on validation draws of the training images "
+            f"(seed{'s' * (len(plan.seeds) > 1)} {own}); no test image was looked at before the choice. "
+            f"Other settings are the profile's."
             + f" Once for all, the smallest or largest learning rate tried was best, so that a better one may lie "
               f"beyond, for {edge}." * bool(edge))
 
