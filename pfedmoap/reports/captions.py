@@ -242,11 +242,19 @@ def _tests(ours: str, others: list[str], each: pd.DataFrame) -> str:
     told = found["p_corrected"] <= LEVEL
     groups = (("is ahead of", found[told & (found["difference"] > 0)]),
               ("is behind", found[told & (found["difference"] < 0)]), ("cannot be told from", found[~told]))
-    parts = [f"{verb} {', '.join(_difference(row, line) for row, line in group.iterrows())}"
-             for verb, group in groups if len(group)]
+    parts = [f"{verb} {_differences(group)}" for verb, group in groups if len(group)]
     several = f", corrected for {len(others)} comparisons (Westfall and Young)" if len(others) > 1 else ""
-    return (f"On the mean over the columns {ours} {'; it '.join(parts)}. In brackets the difference in points, its "
-            f"95 % interval, and p of the exact sign-flip test over {seeds} seeds{several}.")
+    return (f"On the mean over the columns {ours} {'; it '.join(parts)}. In brackets the difference in points, of the "
+            f"nearest with its 95 % interval; p of the exact sign-flip test over {seeds} seeds{several}.")
+
+
+def _differences(lines: pd.DataFrame) -> str:
+    """Such as "FedOTP (+3.6, 1.6 to 6.1), CoOp (+5.3); p 0.031": the nearest first, and the range of p."""
+    nearest, *others = (lines.loc[row] for row in lines["difference"].abs().sort_values(kind="stable").index)
+    shown = [f"{nearest.name} ({nearest['difference']:+.1f}, {nearest['low']:.1f} to {nearest['high']:.1f})"]
+    shown += [f"{line.name} ({line['difference']:+.1f})" for line in others]
+    ends = dict.fromkeys(f"{p:.2g}" for p in (lines["p_corrected"].min(), lines["p_corrected"].max()))
+    return f"{', '.join(shown)} with p {' to '.join(ends)}"
 
 
 def _difference(row: str, line: pd.Series) -> str:
