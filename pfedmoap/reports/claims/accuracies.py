@@ -70,7 +70,7 @@ def contrast(
     holds = True if all(kept) and max(p) <= LEVEL else (
         False if any(not fine and value <= LEVEL for fine, value in zip(kept, p, strict=True)) else None)
     low, high = interval(each, rows, columns)
-    bounds = " and ".join(f"at {word} {bound:+g}" for word, bound in (("least", at_least), ("most", at_most))
+    bounds = " and ".join(f"at {word} {bound:g}" for word, bound in (("least", at_least), ("most", at_most))
                           if bound is not None)
     words = f"{sums.mean():+.1f} points ({sums.min():+.1f} to {sums.max():+.1f} by seed), to be {bounds}"
     return Finding(holds, words, float(sums.mean()), low=low, high=high, p=max(p))
