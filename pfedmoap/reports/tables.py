@@ -53,7 +53,8 @@ def table(grid: Grid, store: Store) -> Table:
             block.underlined.columns = grid.headings()
     known = [row for row in compared if numbers.loc[row, "published_mean"].notna().any()]
     if known and grid.profile != "paper":
-        heading = "Published in the paper, on other data and another CLIP: not to be compared cell by cell; bold: the highest"
+        heading = ("Published in the paper, on other data and another CLIP: not to be compared cell by cell; bold: the "
+                   "highest")
         blocks.append(_block(heading, grid, numbers, known, "published_mean", "published_std", "published"))
     return Table(caption(grid, store), tuple(blocks))
 
