@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from pfedmoap.errors import PfedmoapError
 from pfedmoap.method import Common, Context, Method, OwnImages
 from pfedmoap.server import Tensors
 
@@ -36,7 +37,7 @@ class Classifier(Method):
 
     def fit(self, images: OwnImages, context: Context) -> Linear:
         """The classifier of one client, given its training images."""
-        raise NotImplementedError(f"{type(self).__name__} has no fit")
+        raise PfedmoapError(f"{type(self).__name__} overrides neither `fit` nor `fixed`: give it one of them.")
 
     def fixed(
         self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
