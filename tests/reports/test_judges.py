@@ -186,18 +186,25 @@ def test_a_cell_that_the_rerun_lacks_is_different(results, tmp_path):
     assert (claims.against(results, again)["state"] == "different").sum() == 1
 
 
+def cells(here, there, seeds) -> pd.DataFrame:
+    """Two rows of as many cells each, with these spreads."""
+    rows = np.arange(len(here)) * 2 // len(here)
+    return pd.DataFrame({"table": "table1", "method": rows, "std": here, "std_there": there, "seeds": seeds,
+                         "seeds_there": seeds})
+
+
 def test_the_tolerance_of_a_cell_by_hand():
-    seeds = pd.Series([6, 6, 1])
-    found = agreement.tolerance(pd.Series([0.0, 3.0, np.nan]), pd.Series([0.0, 4.0, np.nan]), seeds)
-    # (9 + 16) / 2 with ddof 1, t of 10 degrees of freedom at 1 - 0.05 / 6
-    assert found[1] == pytest.approx(2.8701 * np.sqrt(2 * 12.5 * 6 / 5 / 6), rel=1e-3)
-    assert found[0] == found[2] == 0.2
+    found = agreement.tolerance(cells([0.0, 0.0, 3.0, 0.0], [0.0, 0.0, 4.0, 0.0], 6))
+    # of the second row: (9 + 16) / 2 with ddof 1, and 0: pooled 7.5; t of 20 degrees of freedom at 1 - 0.05 / 8
+    assert found[2] == found[3] == pytest.approx(2.7437 * np.sqrt(2 * 7.5 / 6), rel=1e-3)
+    assert found[0] == found[1] == 0.2
+    assert agreement.tolerance(cells([np.nan, np.nan], [np.nan, np.nan], 1)).tolist() == [0.2, 0.2]
 
 
 def test_two_draws_of_the_same_seeds_are_rarely_called_different():
     random, alarms = np.random.default_rng(0), 0
     for _ in range(200):
         first, second = random.normal(50, 6, (2, 30, 6))  # cells x seeds
-        allowed = agreement.tolerance(pd.Series(first.std(1)), pd.Series(second.std(1)), pd.Series([6] * 30))
+        allowed = agreement.tolerance(cells(first.std(1), second.std(1), 6))
         alarms += (np.abs(first.mean(1) - second.mean(1)) > allowed).any()
     assert alarms <= 20  # 10 are expected at most; chance alone exceeds 20 once in a thousand

@@ -17,22 +17,25 @@ MOVED = 0.2  # points: by so much at most cells moved on another processor where
 ERROR = 0.05  # that any cell is called different by chance
 
 
-def tolerance(here: pd.Series, there: pd.Series, seeds: pd.Series) -> pd.Series:
+def tolerance(cells: pd.DataFrame) -> pd.Series:
     """How far rounding may move each cell, in points.
 
     Sums are rounded otherwise on another processor or with another number of threads. Where training is stable, that
     moves a mean by at most `MOVED`. Where it is not (all prompts that clients with other classes share), rounding does
     to a run what another seed would. So two means are within rounding if two draws of seeds could be so far apart:
-    Student's t with both spreads, at `ERROR` over all cells together (Bonferroni).
+    Student's t with the spread of both, pooled over a row of a table, at `ERROR` over all cells together (Bonferroni).
 
     Args:
-        here, there: population standard deviations over the seeds.
-        seeds: n, of both.
+        cells: a line per cell with table, method, std and std_there (population, over the seeds), seeds and
+            seeds_there.
     """
-    freedom = (2 * seeds - 2).clip(lower=1)
-    variance = (here**2 + there**2) / 2 * seeds / (seeds - 1).clip(lower=1)
-    wide = stats.t.ppf(1 - ERROR / (2 * max(len(here), 1)), freedom) * np.sqrt(2 * variance / seeds.clip(lower=1))
-    return pd.Series(np.maximum(MOVED, np.nan_to_num(wide)), index=here.index)
+    seeds = cells[["seeds", "seeds_there"]].min(axis=1).clip(lower=1)
+    freedom = 2 * seeds - 2
+    variance = (cells["std"] ** 2 + cells["std_there"] ** 2) / 2 * seeds / (seeds - 1).clip(lower=1)
+    row = [cells["table"], cells["method"]]
+    pooled, freedom = variance.groupby(row).transform("mean"), freedom.groupby(row).transform("sum").clip(lower=1)
+    wide = stats.t.ppf(1 - ERROR / (2 * max(len(cells), 1)), freedom) * np.sqrt(2 * pooled / seeds)
+    return pd.Series(np.maximum(MOVED, np.nan_to_num(wide)), index=cells.index)
 
 
 def against(results: Path, rerun: Path, grids: Sequence[str] = ()) -> pd.DataFrame:
@@ -57,7 +60,7 @@ def against(results: Path, rerun: Path, grids: Sequence[str] = ()) -> pd.DataFra
         return pd.DataFrame(columns=[*KEY, "here", "there", "difference", "tolerance", "state"])
     cells = pd.concat(found, ignore_index=True)
     off = cells["mean_there"] - cells["mean"]
-    allowed = tolerance(cells["std"], cells["std_there"], cells[["seeds", "seeds_there"]].min(axis=1))
+    allowed = tolerance(cells)
     states = np.where(off.abs() <= PRINTED, EQUAL, np.where(off.abs() <= allowed, ROUNDING, DIFFERENT))
     # NaN: a cell without numbers, in one folder or in both
     states = np.where(cells["mean"].isna() & cells["mean_there"].isna() & cells["profile"].notna()
