@@ -1,25 +1,12 @@
 """What captions and sentences say, against records made by hand (see `reporting`)."""
 
 import numpy as np
-import pytest
 from reporting import ROWS, make_grid, make_store
 
 from pfedmoap.experiments import table1
 from pfedmoap.reports import captions, tables
 
 OURS = "pFedMoAP (λ = 0.5)"
-
-
-@pytest.fixture
-def quick(tmp_path):
-    grid = make_grid("quick")
-    return grid, make_store(tmp_path / "records", grid)
-
-
-@pytest.fixture
-def paper(tmp_path):
-    grid = make_grid("paper")
-    return grid, make_store(tmp_path / "records", grid)
 
 
 def test_caption_says_what_was_run(quick):

@@ -15,13 +15,6 @@ from pfedmoap.reports import claims, page, tables
 from pfedmoap.reports.claims import Evidence
 from pfedmoap.system import paths
 
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A folder with one table of six seeds (`SIX_SEEDS`), and its records."""
-    return write_results(tmp_path, monkeypatch)
-
-
 # --- the ledger
 
 
@@ -114,9 +107,6 @@ def test_one_changed_cell_of_any_file_is_found(results, name):
 
 class ForeignClasses(ZeroShotOwnClasses):
     """With a planted bug: a client is told which classes its neighbour owns."""
-
-    def tested(self, download, personal, client, context):
-        return super().tested(download, personal, client, context)
 
     def fixed(self, model, downloads, context, cached=None):
         return {name: tensor.roll(1, dims=-1) for name, tensor in

@@ -5,18 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import pytest
-from claiming import LONG, OURS, judged, rerun, write_results
+from claiming import LONG, OURS, judged, rerun
 
 from pfedmoap.errors import UserError
 from pfedmoap.reports import claims
 from pfedmoap.reports.claims import Claim, Evidence, accuracies, agreement, files, printed
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A folder with one table of six seeds (`SIX_SEEDS`), and its records."""
-    return write_results(tmp_path, monkeypatch)
-
 
 # --- judges of accuracies
 

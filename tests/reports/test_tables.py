@@ -16,18 +16,6 @@ from pfedmoap.reports.layout import latex
 OURS = "pFedMoAP (λ = 0.5)"
 
 
-@pytest.fixture
-def quick(tmp_path):
-    grid = make_grid("quick")
-    return grid, make_store(tmp_path / "records", grid)
-
-
-@pytest.fixture
-def paper(tmp_path):
-    grid = make_grid("paper")
-    return grid, make_store(tmp_path / "records", grid)
-
-
 def cell(frame, row, column):
     return frame.set_index(["row", "column"]).loc[(row, column)]
 
