@@ -47,7 +47,7 @@ def verify(
 
     refuse_unknown([profile], list(paths.PROFILES), "profile")
     folder = results or paths.results_dir(profile)
-    if not folder.is_dir():
+    if not folder.is_dir() and not run_missing:
         raise UserError(f"There are no results in {folder}: make them with `pfedmoap reproduce --profile {profile}`, "
                         f"or name their folder with --results DIR.")
     chosen = claims.read_ledger(only=names or ())
@@ -90,7 +90,9 @@ def _run_missing(chosen: Sequence["Claim"], evidence: "Evidence") -> None:
             say(str(reason))
             missing.append(name)
     if missing:
-        planned = batch.plan(missing, evidence.profile, {"results": str(evidence.results)}, paths.NOTEBOOKS)
+        own = evidence.results != paths.results_dir(evidence.profile)
+        places = {"results": str(evidence.results), "figures": str(evidence.results / "figures")} if own else {}
+        planned = batch.plan(missing, evidence.profile, places, paths.NOTEBOOKS)
         watch = progress.Watch(planned)
         progress.show_outcomes(watch.all(batch.execute(
             planned, processes=0, minutes=batch.time_limit(evidence.profile), force=False, on_start=watch.start)))
