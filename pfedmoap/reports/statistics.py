@@ -45,8 +45,10 @@ def sign_flip(differences: np.ndarray) -> np.ndarray:
         differences: (n, k), of k comparisons on the same n seeds.
 
     Returns:
-        (k,)
+        (k,); 1 where there is only one seed.
     """
+    if len(differences) < 2:
+        return np.ones(differences.shape[1])
     return np.atleast_1d(_null(differences).pvalue)
 
 
@@ -69,6 +71,8 @@ def westfall_young(differences: np.ndarray) -> np.ndarray:
     Returns:
         (k,) corrected two-sided p.
     """
+    if len(differences) < 2:
+        return np.ones(differences.shape[1])
     scale = np.sqrt((differences**2).sum(0))
     scale[scale == 0] = 1.0
     null = np.abs(_null(differences).null_distribution.reshape(-1, differences.shape[1])) * len(differences) / scale

@@ -34,6 +34,14 @@ def test_sign_flips_by_hand():
     assert statistics.sign_flip(np.zeros((6, 1))).tolist() == [1.0]
 
 
+def test_one_seed_says_nothing():
+    each = frame({"a": np.full((1, 2, 4), 90.0), "b": np.full((1, 2, 4), 50.0)})
+    assert statistics.sign_flip(np.array([[40.0, -1.0]])).tolist() == [1.0, 1.0]
+    assert statistics.compare(each, "a", ["b"])["p_corrected"].tolist() == [1.0]
+    assert statistics.against_best(each, ["a", "b"]).tolist() == [1.0, 1.0]
+    assert statistics.alike(each, ["a", "b"]) == [("a", "b")]
+
+
 def test_holm_by_hand():
     assert statistics.holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
     assert statistics.holm(np.array([0.9, 0.5])).tolist() == [1.0, 1.0]
