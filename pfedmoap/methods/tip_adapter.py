@@ -17,7 +17,8 @@ from pfedmoap.server import Tensors
 class TipAdapter(Classifier):
     """z = s f t^T + a exp(-b (1 - f F_i^T)) Y_i, with hand-written prompts and the client's training features F_i.
 
-    Zhang et al. choose a and b on validation images, which clients do not have here: they stay at their defaults.
+    Zhang et al. choose a and b on validation images, which clients do not have here. The tables have a = 1, where their
+    search starts, and a = 100, which the embedded sets' validation draws ask for.
 
     Attributes:
         cache_weight: a, weight of the cache (1).
