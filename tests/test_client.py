@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
+from tiny import make_data
 
 from pfedmoap.client import Recipe, count_steps, draw_batches, local_update
 from pfedmoap.methods import PFedMoAP, PromptFL

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
 from test_client import MOAP, RECIPE, update
+from tiny import make_data
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pfedmoap import graphs

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import make_context, make_data
+from tiny import make_context, make_data
 
 from pfedmoap.client import Recipe
 from pfedmoap.errors import PfedmoapError

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_data
 from test_client import MOAP, RECIPE, update
+from tiny import make_data
 
 from pfedmoap import graphs
 from pfedmoap.client import _stretches

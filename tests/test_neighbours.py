@@ -3,8 +3,8 @@
 
 import pytest
 import torch
-from conftest import make_data
 from test_federation import MOAP, assert_equal, federation, state
+from tiny import make_data
 
 from pfedmoap import server
 from pfedmoap.evaluation import Downloads, evaluate, evaluate_clients

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import make_context, make_data
 from test_client import MOAP, batches_of, cohort_start
 from test_federation import federation, finished, state
+from tiny import make_context, make_data
 
 from pfedmoap.client import Recipe, local_update
 from pfedmoap.errors import PfedmoapError

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
 from scipy.stats import norm
 from test_federation import RECIPE, federation, state
+from tiny import make_data
 
 from pfedmoap.client import Recipe
 from pfedmoap.errors import UserError

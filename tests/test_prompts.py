@@ -5,7 +5,7 @@ import copy
 import open_clip
 import pytest
 import torch
-from conftest import NAMES
+from tiny import NAMES
 
 from pfedmoap.clip import Clip
 from pfedmoap.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import hearing_interrupts
+from interrupts import hearing_interrupts
 from small_notebooks import PARAMETERS, WRITES, printed, write_notebook
 
 from pfedmoap.batch import execute, plan, scheduling

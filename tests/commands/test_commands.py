@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import hearing_interrupts
+from interrupts import hearing_interrupts
 
 from pfedmoap.commands import options
 from pfedmoap.commands.app import main

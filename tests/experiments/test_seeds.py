@@ -6,9 +6,9 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, make_context, make_data
 from test_federation import MOAP, RECIPE, assert_close, federation, finished, state
 from test_runs import place, small  # noqa: F401
+from tiny import NAMES, make_context, make_data
 
 from pfedmoap.client import Cohort
 from pfedmoap.errors import PfedmoapError, UserError

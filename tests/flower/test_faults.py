@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("flwr")
 
-from conftest import hearing_interrupts  # noqa: E402
 from flower_network import CLIENTS  # noqa: E402
+from interrupts import hearing_interrupts  # noqa: E402
 from loop import Loop, small  # noqa: E402
 
 from pfedmoap.experiments import Place, prepare  # noqa: E402

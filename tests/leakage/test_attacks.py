@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, make_data
 from test_federation import MOAP, federation
+from tiny import NAMES, make_data
 
 from pfedmoap.client import Recipe
 from pfedmoap.leakage import attacks, ownership

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_data
 from scipy.optimize import minimize
 from sklearn import linear_model
 from test_federation import federation, finished, state
 from test_methods import by_hand
+from tiny import make_data
 
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import build_method, from_profile, run

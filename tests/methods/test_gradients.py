@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
 from test_client import cohort_start
+from tiny import make_data
 
 from pfedmoap.methods import CoOp, FedAMP, FedOTP, FedPer, FedPGP, FedProx, PFedMoAP, PFedPrompt, PromptFL, PromptFLFT
 from pfedmoap.methods.transport import partial_transport

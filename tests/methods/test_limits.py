@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import make_context, make_data
 from test_federation import RECIPE, federation, state
+from tiny import make_context, make_data
 
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import (

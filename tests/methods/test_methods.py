@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import make_data
 from test_client import cohort_start
+from tiny import make_data
 
 from pfedmoap.client import FederatedData, Recipe
 from pfedmoap.errors import UserError

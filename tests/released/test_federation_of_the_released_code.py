@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from conftest import make_data
 from test_client import MOAP, batches_of, cohort_start
 from test_federation import assert_equal, federation, finished, state
+from tiny import make_data
 
 from pfedmoap.client import Cohort, Recipe
 from pfedmoap.federation import Federation

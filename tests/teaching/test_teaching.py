@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import NAMES
 from PIL import Image
+from tiny import NAMES
 
 from pfedmoap import experiments, gating
 from pfedmoap.data import partition
