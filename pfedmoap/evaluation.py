@@ -10,6 +10,7 @@ from pfedmoap.client import FederatedData
 from pfedmoap.method import Context, Method, OwnImages
 from pfedmoap.server import Server, Tensors
 
+NO_ANSWER = -1  # is wrong, whatever the image shows
 TEST_BATCH = 128
 TEST_COHORT, GPU_TEST_COHORT = 2, 16  # on a CPU the attention of more clients would not fit in a core's cache
 
@@ -64,14 +65,23 @@ def evaluate_clients(
     context: Context,
 ) -> Evaluation:  # fmt: skip
     """Tests the clients that have downloaded something, in ascending order: `evaluate`'s side of the clients."""
-    clients = sorted(downloads)
-    models = {client: method.tested(downloads[client], personal[client], client, context) for client in clients}
+    models = {client: method.tested(downloads[client], personal[client], client, context)
+              for client in sorted(downloads)}
+    return evaluate_models(method, models, downloads, data, context)
+
+
+def evaluate_models(
+    method: Method, models: Mapping[int, Tensors], downloads: Mapping[int, Tensors], data: FederatedData,
+    context: Context,
+) -> Evaluation:  # fmt: skip
+    """Tests each client's model on its own test images, in the models' order."""
+    clients = list(models)
     correct, diagnostics = torch.zeros(data.clients), dict[str, list[float]]()
     size = TEST_COHORT if data.test_labels.device.type == "cpu" else GPU_TEST_COHORT
     for cohort in chunks(alike(clients, models), size):
         model = stack([models[client] for client in cohort], data.test_labels.device)
         model = {name: tensor.float() for name, tensor in model.items()}  # where it is stored in fp16
-        cached = [_own_images(data, client) for client in cohort] if method.remembers_images else None
+        cached = [own_images(data, client) for client in cohort] if method.remembers_images else None
         fixed = method.fixed(model, [downloads[client] for client in cohort], context, cached)
         correct[cohort], own_diagnostics = _test(method, cohort, model, fixed, data, context)
         for name, values in own_diagnostics.items():
@@ -99,11 +109,17 @@ def _test(
             diagnostics = {name: (value * present).sum(1) / present.sum(1) for name, value in numbers.items()}
         else:
             logits = method.logits(model, fixed, data.test_features[at], context)  # (clients, B, C)
-        correct += ((logits.argmax(-1) == data.test_labels[at]) & present).sum(1)
+        correct += ((answer(logits) == data.test_labels[at]) & present).sum(1)
     return correct.cpu(), diagnostics
 
 
-def _own_images(data: FederatedData, client: int) -> OwnImages:
+def answer(logits: Tensor) -> Tensor:
+    """The class with the highest score: (..., C) -> (...); `NO_ANSWER` where none has one (all are -inf)."""
+    return torch.where(logits.amax(-1).isneginf(), NO_ANSWER, logits.argmax(-1))
+
+
+def own_images(data: FederatedData, client: int) -> OwnImages:
+    """A client's training images as they would be tested."""
     rows = torch.from_numpy(data.train_rows[client]).to(data.train_labels.device)
     features = data.train_features[0] if data.plain_features is None else data.plain_features
     return OwnImages(features[rows], data.train_labels[rows])

@@ -144,6 +144,21 @@ class Method:
         """
         return {}
 
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """The model and its `fixed` tensors for more classes than it was trained on, whose first ones are those.
+
+        By default a class is its name: the same prompts, experts and gate are used with the new names' text features.
+        A method that knows classes by their images says what it answers for one that it has seen none of; a score of
+        -inf is no answer.
+
+        Args:
+            fixed: for the classes it was trained on, as at test time.
+            context: for all classes.
+        """
+        return model, self.fixed(model, downloads, context)
+
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         """Class scores. images (clients, B, d) -> (clients, B, C). By default s times the cosine (equation 3)."""
         return context.logit_scale * images @ context.text(model["prompt"]).transpose(1, 2)

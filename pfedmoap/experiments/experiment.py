@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pfedmoap.beyond import LOCAL, QUESTIONS, NewClients, Question, question
 from pfedmoap.checkpoints import ASSETS
 from pfedmoap.client import Recipe
 from pfedmoap.data import PARTITIONS
@@ -65,6 +66,7 @@ class Experiment:
     dp_accounting: str = setting("upload", "Privacy", "What epsilon covers: each upload, or their total.")
     dp_test_prompt: str = setting("own", "Privacy", "Clients are tested with their own prompt, or the uploaded one.")
     protocol: Protocol = setting(PAPER, "Paper or released code", PROTOCOL_HELP)
+    evaluate: str = setting(LOCAL, "Beyond the paper", f"What else is tested after the last round: {QUESTIONS}.")
 
     def __post_init__(self):
         def whole(name: str, least: int) -> tuple[bool, str]:
@@ -95,7 +97,16 @@ class Experiment:
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")
 
+        if self.question != Question() and self.protocol != PAPER:
+            raise UserError(f"evaluate {self.evaluate} is asked under the paper's protocol: leave out protocol.")
+        if isinstance(self.question, NewClients) and isinstance(experts, tuple):
+            raise UserError("experts lists a number per client, and new clients have none: give one number for all.")
         _ = self.privacy  # refuses what makes no sense
+
+    @property
+    def question(self) -> Question:
+        """What `evaluate` asks."""
+        return question(self.evaluate)
 
     @property
     def recipe(self) -> Recipe:
@@ -140,6 +151,8 @@ class Experiment:
     def key(self) -> str:
         """16 hex digits that stand for this experiment; a weights file, shipped or not, counts by its content."""
         plain = self.to_dict()
+        if self.evaluate == LOCAL:
+            del plain["evaluate"]  # the key that runs had when nothing else could be asked
         path = Path(self.weights) if self.weights else ASSETS / f"{self.model}.safetensors"
         if path.is_file():
             plain["weights"] = _file_digest(str(path), path.stat().st_mtime_ns)

@@ -1,7 +1,7 @@
 """From an experiment to a federation that is ready for its first round: data, CLIP, image features."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def prepare(
     prompt = _initial_prompt(experiment, clip)
     encoder.check_length(len(prompt))
     experiment.method.check(clip.embed_dim, len(prompt))
-    data = _federated_data(experiment, imageset, shares, clip, place, progress, clients)  # last: it can take minutes
+    data = federated_data(experiment, imageset, shares, clip, place, progress, clients)  # last: it can take minutes
     context = Context(
         text=TextFeatures(encoder),
         handwritten=encoder.handwritten(),
@@ -82,21 +82,36 @@ def prepare(
 
 
 def dealt(experiment: Experiment, imageset: ImageSet) -> Partition:
-    """The experiment's partition of a set, by its protocol's data_seed, class_deal and label_pairing."""
-    protocol = experiment.protocol
+    """The experiment's partition of a set among those who train: by its protocol's data_seed, class_deal and
+    label_pairing, without what it keeps from training.
+    """
+    everyone = dealt_to_all(experiment, imageset)
+    return shares_of(everyone, experiment.question.participants(len(everyone.train), experiment.seed))
+
+
+def dealt_to_all(experiment: Experiment, imageset: ImageSet) -> Partition:
+    """As `dealt`, also to clients that take no part in training."""
+    protocol, seen = experiment.protocol, experiment.question.seen(imageset)
     seed = experiment.seed if protocol.data_seed == "per_seed" else DATA_SEED
     shares = partition(
-        imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
+        seen.imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
         alpha=experiment.alpha, class_deal=protocol.class_deal)
     if protocol.label_pairing == "mispaired" and experiment.partition == "domain_dirichlet":
         return mispaired(imageset, shares, seed)
-    return shares
+    return seen.in_whole(shares)
+
+
+def shares_of(shares: Partition, clients: Sequence[int]) -> Partition:
+    """Some clients' shares, in the given order."""
+    return replace(shares, **{name: tuple(getattr(shares, name)[client] for client in clients)
+                              for name in ("train", "test", "train_labels", "test_labels")})
 
 
 def named(experiment: Experiment, imageset: ImageSet) -> ImageSet:
-    """The set with the class names that prompts read, by the protocol's class_names."""
-    shuffled = experiment.protocol.class_names == "shuffled"
-    return with_shuffled_names(imageset, experiment.seed) if shuffled else imageset
+    """The set with the class names that prompts are trained on, by the protocol's class_names."""
+    if experiment.protocol.class_names == "shuffled":
+        return with_shuffled_names(imageset, experiment.seed)
+    return replace(imageset, class_names=experiment.question.trained_names(imageset.class_names))
 
 
 def _initial_prompt(experiment: Experiment, clip: clips.Clip) -> torch.Tensor:
@@ -106,7 +121,7 @@ def _initial_prompt(experiment: Experiment, clip: clips.Clip) -> torch.Tensor:
     return initial_prompt(experiment.context_tokens, clip.token_width, experiment.seed)
 
 
-def _federated_data(
+def federated_data(
     experiment: Experiment, imageset: ImageSet, shares: Partition, clip: clips.Clip, place: Place, progress: bool,
     clients: Sequence[int] | None = None,
 ) -> FederatedData:  # fmt: skip

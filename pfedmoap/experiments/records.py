@@ -34,12 +34,15 @@ def resume(prepared: Prepared, tensors: Tensors, state: dict[str, Any]) -> None:
     prepared.federation.restore(tensors, state)
 
 
-def record_of(prepared: Prepared, seconds: dict[str, float], seeds_per_batch: int = 1) -> Record:
+def record_of(
+    prepared: Prepared, seconds: dict[str, float], seeds_per_batch: int = 1, beyond: dict[str, Any] | None = None
+) -> Record:
     """What is stored of a run: what `run` returns.
 
     Args:
         seconds: wall time; of a batch, the run's share.
         seeds_per_batch: runs in the batch that it ended in.
+        beyond: what was asked beyond the paper's test, and found (`examination.examine`).
     """
     federation, imageset = prepared.federation, prepared.imageset
     means = [entry.accuracy for entry in federation.history]
@@ -59,7 +62,7 @@ def record_of(prepared: Prepared, seconds: dict[str, float], seeds_per_batch: in
                  "fingerprint": prepared.clip.fingerprint, "device": str(prepared.clip.device)},
         "machine": _machine(prepared.clip.device),
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
-    }
+    } | ({"beyond": beyond} if beyond else {})
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:

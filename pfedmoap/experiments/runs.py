@@ -17,6 +17,7 @@ from pfedmoap.clip import load_clip
 from pfedmoap.data import FOLDERS, ON_DISK
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments.datasets import load_dataset
+from pfedmoap.experiments.examination import examine
 from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.experiments.preparation import Place, prepare
 from pfedmoap.experiments.records import Record, frame, record_of, resume
@@ -192,10 +193,12 @@ def _run(experiments, place, store, progress, on_round) -> list[Record]:
             if store and result.number < experiment.rounds:
                 tensors, state = federations[index].snapshot()
                 store.save_checkpoint(experiment, tensors, state | prepared[index].identity)
+    found = [examine(run, place, progress) for run in prepared]
     seeds = len(experiments)
     seconds = {"prepare": (ready - started) / seeds, "total": (time.perf_counter() - started) / seeds}
     # The same whether it was just run or read back.
-    records = [json.loads(json.dumps(record_of(run, seconds, seeds))) for run in prepared]
+    records = [json.loads(json.dumps(record_of(run, seconds, seeds, beyond)))
+               for run, beyond in zip(prepared, found, strict=True)]
     if store:
         for experiment, record in zip(experiments, records, strict=True):
             store.put(experiment, record)

@@ -1,6 +1,7 @@
 """CLAP: a linear probe that starts at zero-shot CLIP and is held near it by class (Silva-Rodríguez et al. 2024)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from pfedmoap.errors import require
 from pfedmoap.method import Context, OwnImages
 from pfedmoap.methods.classifier import Classifier, Linear
+from pfedmoap.server import Tensors
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,22 @@ class CLAP(Classifier):
         images, start = images._replace(features=images.features.double()), context.handwritten.double()  # (C, d)
         held = self.multipliers(images, start, context.logit_scale)[:, None]  # (C, 1)
         weights, moved = start, torch.zeros_like(start)
-        for step in range(self.probe_steps):
+        for step in range(self.probe_steps if len(images.labels) else 0):
             lr = self.probe_lr * (1 + math.cos(math.pi * step / self.probe_steps)) / 2
             slope = self.gradient(weights, images, context.logit_scale) + 2 * held * (weights - start)
             moved = 0.9 * moved + slope
             weights = weights - lr * moved
         directions = F.normalize(weights, dim=-1)
         return Linear(context.logit_scale * directions, directions.new_zeros(len(directions)))
+
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """A class that nobody has images of is where the probe started: at zero-shot."""
+        known = fixed["bias"].shape[1]
+        zero_shot = (context.logit_scale * context.handwritten[known:]).expand(len(fixed["bias"]), -1, -1)
+        return model, {"weights": torch.cat([fixed["weights"], zero_shot], dim=1),  # (clients, C, d)
+                       "bias": F.pad(fixed["bias"], (0, len(context.handwritten) - known))}
 
     def multipliers(self, images: OwnImages, prototypes: Tensor, logit_scale: float) -> Tensor:
         """a lambda_c of every class: (C,)."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 
 from pfedmoap.method import Context, OwnImages
@@ -21,7 +22,8 @@ class ClassMeans(Classifier):
 
     def fit(self, images: OwnImages, context: Context) -> Linear:
         classes, place = images.labels.unique(return_inverse=True)  # (c,), (n,)
-        sums = F.one_hot(place).to(images.features).T @ images.features  # (c, d)
+        belongs = place == torch.arange(len(classes), device=place.device)[:, None]  # (c, n)
+        sums = belongs.to(images.features) @ images.features  # (c, d)
         means = F.normalize(sums, dim=-1)
         return only(classes, Linear(context.logit_scale * means, means.new_zeros(len(classes))),
                     len(context.handwritten))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pfedmoap.errors import PfedmoapError
@@ -47,6 +48,14 @@ class Classifier(Method):
             "weights": torch.stack([fit.weights for fit in fits]).to(context.handwritten),  # (clients, C, d)
             "bias": torch.stack([fit.bias for fit in fits]).to(context.handwritten),  # (clients, C)
         }
+
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """A class that nobody has images of is never answered."""
+        more = len(context.handwritten) - fixed["bias"].shape[1]
+        return model, {"weights": F.pad(fixed["weights"], (0, 0, 0, more)),
+                       "bias": F.pad(fixed["bias"], (0, more), value=float("-inf"))}
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return images @ fixed["weights"].mT + fixed["bias"][:, None]  # (clients, B, C)

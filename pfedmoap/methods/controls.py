@@ -27,7 +27,14 @@ class ZeroShotPrior(ZeroShot):
         classes = len(context.handwritten)
         owned = [F.one_hot(images.labels, classes).sum(0) for images in cached or ()]  # each (C,)
         counts = torch.stack(owned).float()  # (clients, C)
-        return {"bias": self.bias(counts)[:, None]}  # (clients, 1, C)
+        return {"counts": counts, "bias": self.bias(counts)[:, None]}  # (clients, C), (clients, 1, C)
+
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """Nobody has training images of the other classes."""
+        counts = F.pad(fixed["counts"], (0, len(context.handwritten) - fixed["counts"].shape[1]))
+        return model, {"bias": self.bias(counts)[:, None]}
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         return super().logits(model, fixed, images, context) + fixed["bias"]

@@ -18,6 +18,12 @@ def caches(cached: Sequence[OwnImages], classes: int) -> Tensors:
     }
 
 
+def widened(fixed: Tensors, classes: int) -> Tensors:
+    """The same caches among more classes, the first ones theirs; the others get no votes."""
+    labels = fixed["cached_labels"]  # (clients, n, C)
+    return fixed | {"cached_labels": F.pad(labels, (0, classes - labels.shape[-1]))}
+
+
 def votes(images: Tensor, keys: Tensor, labels: Tensor, weight: float, sharpness: float) -> Tensor:
     """a exp(-b (1 - f F^T)) Y: images (..., B, d), keys F (..., n, d), labels Y (..., n, C) -> (..., B, C).
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, Method, OwnImages
-from pfedmoap.methods.image_cache import caches, votes
+from pfedmoap.methods.image_cache import caches, votes, widened
 from pfedmoap.server import Tensors
 
 
@@ -44,6 +44,12 @@ class PFedPrompt(Method):
     ) -> Tensors:
         """The caches, at test time only."""
         return {} if cached is None else caches(cached, len(context.handwritten))
+
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """A class that the client has no images of is scored by its name alone."""
+        return model, widened(fixed, len(context.handwritten))
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         logits = super().logits(model, fixed, images, context)  # (clients, B, C)

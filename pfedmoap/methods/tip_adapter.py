@@ -9,7 +9,7 @@ from torch import Tensor
 from pfedmoap.errors import require
 from pfedmoap.method import Common, Context, OwnImages
 from pfedmoap.methods.classifier import Classifier
-from pfedmoap.methods.image_cache import caches, votes
+from pfedmoap.methods.image_cache import caches, votes, widened
 from pfedmoap.server import Tensors
 
 
@@ -40,6 +40,12 @@ class TipAdapter(Classifier):
         self, model: Tensors, downloads: Sequence[Tensors], context: Context, cached: Sequence[OwnImages] | None = None
     ) -> Tensors:
         return caches(cached or (), len(context.handwritten))
+
+    def widen(
+        self, model: Tensors, fixed: Tensors, downloads: Sequence[Tensors], context: Context
+    ) -> tuple[Tensors, Tensors]:
+        """A class that the client has no images of is scored by its name alone."""
+        return model, widened(fixed, len(context.handwritten))
 
     def logits(self, model: Tensors, fixed: Tensors, images: Tensor, context: Common) -> Tensor:
         zero_shot = context.logit_scale * images @ context.handwritten.T  # (clients, B, C)
