@@ -23,6 +23,7 @@ ALLOWED = {
     "experiments": {ROOT, "methods", "data", "embedded", "released", "beyond", "system"},
     "reports": {ROOT, "methods", "data", "experiments", "system"},
     "released.study": {ROOT, "methods", "data", "released", "experiments", "reports", "system"},
+    "beyond.study": {ROOT, "methods", "beyond", "experiments", "reports", "system"},
     "leakage": {ROOT, "methods", "data", "released", "experiments", "reports", "system"},
     "teaching": {ROOT, "methods", "data", "experiments", "reports"},
     "flower": {ROOT, "experiments", "system"},
@@ -53,8 +54,8 @@ DOORS = sorted(module for module, path in MODULES.items() if path.name == "__ini
 
 def room(module: str) -> str:
     first, _, rest = module.partition(".")
-    if first == "released" and rest.split(".")[0] == "study":
-        return "released.study"
+    if rest.split(".")[0] == "study" and (PACKAGE / first / "study").is_dir():
+        return f"{first}.study"
     if first in ("errors", "randomness"):
         return BASE
     return first if (PACKAGE / first).is_dir() and first else ROOT

@@ -25,7 +25,7 @@ from pfedmoap.evaluation import evaluate_models
 from pfedmoap.federation import Federation
 from pfedmoap.server import Tensors
 
-MOST_IMAGES = 16  # of a class
+FEW_IMAGES = 1, 2, 4, 8  # of a class
 
 
 def examine(federation: Federation, late: Federation, newcomers: Sequence[int]) -> dict[str, Any]:
@@ -55,9 +55,10 @@ def examine(federation: Federation, late: Federation, newcomers: Sequence[int]) 
     tested = {client: method.tested(lent, {}, client, late.context) for client, lent in downloads.items()}
     cold = evaluate_models(method, tested, downloads, nothing, late.context).accuracies
     times = sorted({1, 2, epochs, 2 * epochs})
-    curves = {"epochs": {count: learned(downloads, count) for count in times},
-              "images": {count: learned(downloads, epochs, _with_images(data, newcomers, count))
-                         for count in _counts(data, newcomers)}}
+    curves = {"epochs": {count: learned(downloads, count) for count in times}}
+    *fewer, most = _counts(data, newcomers)
+    curves["images"] = {count: learned(downloads, epochs, _with_images(data, newcomers, count)) for count in fewer}
+    curves["images"][most] = curves["epochs"][epochs]
     for cohort in late.cohorts(downloads, number):
         late.cache({update.client: update.upload for update in late.upload(cohort, late.train_cohort(cohort), number)})
     if any(client in late.server.pool for client in newcomers):
@@ -81,9 +82,9 @@ def trained(late: Federation, downloads: Mapping[int, Tensors], epochs: int, num
 
 
 def _counts(data: FederatedData, newcomers: Sequence[int]) -> list[int]:
-    """1, 2, 4, ... up to what the best-served class of a newcomer has."""
+    """1, 2, 4, ... and what the best-served class of a newcomer has, which is all there is."""
     most = max(int(np.bincount(_labels(data, client)).max()) for client in newcomers)
-    return [count for count in (1, 2, 4, 8, MOST_IMAGES) if count <= most]
+    return [*(count for count in FEW_IMAGES if count < most), most]
 
 
 def _with_images(data: FederatedData, newcomers: Sequence[int], count: int) -> FederatedData:
