@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["base_new", "new_clients", "unseen_domain"],
     submod_attrs={
-        "answers": ["answers", "harmonic_mean"],
+        "answers": ["H", "H_ALL", "answers", "harmonic_mean", "in_percent"],
         "questions": ["LOCAL", "QUESTIONS", "BaseNew", "NewClients", "Question", "Seen", "UnseenDomain", "question"],
     },
 )

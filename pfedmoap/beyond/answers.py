@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from pfedmoap.evaluation import (
 from pfedmoap.federation import Federation
 from pfedmoap.method import Context
 from pfedmoap.server import Tensors
+
+H, H_ALL = "H", "H_among_all"
+H_OF = {H: ("local", "base", "new"), H_ALL: ("base_among_all", "new_among_all")}
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,18 @@ def answers(
 def accuracies(answered: np.ndarray, labels: np.ndarray) -> list[float]:
     """Each client's share of right answers, 0 to 1: (clients, n), (n,) -> clients. No answer is wrong."""
     return (answered == labels).mean(1).tolist()
+
+
+def in_percent(found: Mapping[str, Any]) -> dict[str, float]:
+    """What a record has "beyond" the paper's test, as means over clients: measure -> percent.
+
+    For base_new also the harmonic means `H_OF` of these; a newcomer's curves are "<curve> <point>", as in "epochs 5".
+    """
+    numbers = {measure: 100 * float(np.mean(values)) for measure, values in found.get("accuracies", {}).items()}
+    numbers |= {name: harmonic_mean([numbers[part] for part in parts]) for name, parts in H_OF.items()
+                if set(parts) <= set(numbers)}
+    return numbers | {f"{curve} {at}": 100 * float(np.mean(values))
+                      for curve, points in found.get("curves", {}).items() for at, values in points.items()}
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

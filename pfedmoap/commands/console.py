@@ -36,11 +36,25 @@ def show_records(records: Sequence[Record], profile: str) -> None:
         seconds = f"{own['seconds'].sum():.1f}"
         table.add_row(METHODS[name].title, f"{accuracy.mean():.2f}{spread}", f"{worst.mean():.2f}", seconds)
     Console().print(table)
+    _show_beyond(rows)
     if len(rows) > len(rows["method"].unique()):
         typer.echo("± is the population standard deviation over the seeds; seconds are their sum")
     score = published_zero_shot(first["dataset"])
     if score is not None and (rows["method"] == "zero_shot").any():
         typer.echo(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
+
+
+def _show_beyond(rows: pd.DataFrame) -> None:
+    """What was asked beyond the paper's test: a line per method, means over clients and seeds; of curves their ends."""
+    found = rows.set_index("method")[[name for name in rows if name.startswith("beyond.")]]
+    if found.columns.empty:
+        return
+    ends = {name.rpartition(" ")[0] or name: name for name in found}  # the last point of each curve
+    found = found[list(ends.values())]
+    text = found.groupby(level=0, sort=False).mean().map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
+    text.columns = [name.removeprefix("beyond.").replace("_", " ") for name in text]
+    text.index = [METHODS[name].title for name in text.index]
+    show_frame(text, f"{rows['evaluate'].iloc[0]}: accuracy %")
 
 
 def show_frame(data: pd.DataFrame, title: str) -> None:

@@ -97,11 +97,16 @@ class Experiment:
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")
 
-        if self.question != Question() and self.protocol != PAPER:
+        if self.beyond and self.protocol != PAPER:
             raise UserError(f"evaluate {self.evaluate} is asked under the paper's protocol: leave out protocol.")
         if isinstance(self.question, NewClients) and isinstance(experts, tuple):
             raise UserError("experts lists a number per client, and new clients have none: give one number for all.")
-        _ = self.privacy  # refuses what makes no sense
+        _ = self.privacy, self.question  # refuse what makes no sense
+
+    @property
+    def beyond(self) -> bool:
+        """Whether more is asked than the paper's test."""
+        return self.evaluate != LOCAL
 
     @property
     def question(self) -> Question:
@@ -151,7 +156,7 @@ class Experiment:
     def key(self) -> str:
         """16 hex digits that stand for this experiment; a weights file, shipped or not, counts by its content."""
         plain = self.to_dict()
-        if self.evaluate == LOCAL:
+        if not self.beyond:
             del plain["evaluate"]  # the key that runs had when nothing else could be asked
         path = Path(self.weights) if self.weights else ASSETS / f"{self.model}.safetensors"
         if path.is_file():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pfedmoap.beyond import in_percent
 from pfedmoap.errors import UserError
 from pfedmoap.experiments.preparation import Prepared
 from pfedmoap.released import Protocol
@@ -66,7 +67,10 @@ def record_of(
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
-    """One row per record: the experiment's settings, the method's as `method.<setting>`, and the results in percent."""
+    """One row per record: the experiment's settings, the method's as `method.<setting>`, and the results in percent.
+
+    What was found beyond the paper's test is in `beyond.<measure>`, mean over clients.
+    """
     rows = []
     for record in records:
         settings = dict(record["experiment"])
@@ -76,6 +80,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         last = np.array(record["rounds"][-1]["accuracies"], dtype=float)  # None: a client that was not reached
         row |= {"accuracy": 100 * record["accuracy"], "accuracy_last5": 100 * record["accuracy_last5"],
                 "worst_client": 100 * np.nanmin(last), "seconds": record["seconds"]["total"], "key": record["key"]}
+        row |= {f"beyond.{name}": value for name, value in in_percent(record.get("beyond", {})).items()}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -161,8 +161,12 @@ def check_federable(experiment: Experiment) -> None:
     """Refuses what cannot be run on several machines.
 
     Raises:
-        UserError: a protocol switch makes clients take turns at one model or optimiser.
+        UserError: a protocol switch makes clients take turns at one model or optimiser, or more is asked than the
+            paper's test.
     """
+    if experiment.beyond:
+        raise UserError(f"evaluate {experiment.evaluate} needs all clients at one place: leave it out, or use "
+                        f"`pfedmoap run`.")
     for switch, value in (("optimizer", "shared"), ("round_order", "sequential")):
         if getattr(experiment.protocol, switch) == value:
             raise UserError(f"The protocol switch {switch} {value!r} hands what one client trained to the next, which "

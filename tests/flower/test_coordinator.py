@@ -180,6 +180,11 @@ def test_protocols_that_take_turns_are_refused(switch):
         check_federable(small(protocol=Protocol(**{name: value})))
 
 
+def test_what_is_asked_beyond_the_papers_test_is_refused():
+    with pytest.raises(UserError, match="evaluate base_new needs all clients at one place"):
+        check_federable(small(evaluate="base_new"))
+
+
 @pytest.mark.parametrize("method", [ZeroShot(), LogisticRegression()], ids=lambda method: method.name)
 def test_methods_that_train_nothing_are_refused(tmp_path, method):
     with pytest.raises(UserError, match="trains nothing"):

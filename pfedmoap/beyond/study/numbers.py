@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pfedmoap.beyond.answers import harmonic_mean
+from pfedmoap.beyond.answers import in_percent
 from pfedmoap.experiments import Grid, Record, Store
 from pfedmoap.reports import records
 
-H, H_ALL = "H", "H_among_all"
-H_OF = {H: ("local", "base", "new"), H_ALL: ("base_among_all", "new_among_all")}
 SEEN = "seen"  # the paper's accuracy of the clients that trained
 
 
@@ -24,9 +22,7 @@ def measures(grid: Grid, store: Store) -> pd.DataFrame:
     """
     lines = []
     for cell, record in _records(grid, store):
-        found = {SEEN: 100 * record["accuracy"]} | _means(record["beyond"]["accuracies"])
-        found |= {name: harmonic_mean([found[part] for part in parts]) for name, parts in H_OF.items()
-                  if set(parts) <= set(found)}
+        found = {SEEN: 100 * record["accuracy"]} | in_percent({"accuracies": record["beyond"]["accuracies"]})
         lines += [cell | {"measure": measure, "accuracy": value} for measure, value in found.items()]
     return pd.DataFrame(lines)
 
@@ -62,7 +58,8 @@ def gate_worth(grid: Grid, store: Store) -> pd.DataFrame:
     """
     lines = []
     for cell, record in _records(grid, store):
-        with_gate, alone = (_means(record["beyond"].get(name, {})) for name in ("accuracies", "without_gate"))
+        with_gate, alone = (in_percent({"accuracies": record["beyond"].get(name, {})})
+                            for name in ("accuracies", "without_gate"))
         lines += [cell | {"measure": measure, "with_gate": with_gate[measure], "prompt_alone": value,
                           "difference": with_gate[measure] - value} for measure, value in alone.items()]
     return pd.DataFrame(lines)
@@ -72,6 +69,3 @@ def _records(grid: Grid, store: Store) -> Iterator[tuple[dict, Record]]:
     for row, column, experiment, record in records(grid, store):
         yield {"row": row, "column": column.title, "seed": experiment.seed}, record
 
-
-def _means(by_client: dict[str, list[float]]) -> dict[str, float]:
-    return {measure: 100 * float(np.mean(values)) for measure, values in by_client.items()}

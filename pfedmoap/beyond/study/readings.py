@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from pfedmoap.beyond.study.numbers import H, curves, gate_worth, measures
+from pfedmoap.beyond.answers import H
+from pfedmoap.beyond.study.numbers import curves, gate_worth, measures
 from pfedmoap.experiments import Grid, Store
 from pfedmoap.methods import PFedMoAP, ZeroShot
 from pfedmoap.reports import statistics
 
-TOLD = 0.5  # points; a mean difference that is smaller is called none
+TOLD = 0.5  # points; a mean difference that is smaller counts as none
 
 
 def unseen_classes(grid: Grid, store: Store) -> str:
@@ -29,14 +30,15 @@ def unseen_classes(grid: Grid, store: Store) -> str:
             better = [row for row in learned if new[row] > new[zero]]
             sentences.append(f"{zero}, which learns nothing, has {new[zero]:.1f} % there, and {len(better)} of "
                              f"{len(learned)} learned methods more")
-        paragraphs.append(f"**{heading}.** {_joined(sentences)} {_gates(worth, column.title)}".strip())
+        ours = [row.title for row in grid.compared]
+        gates = worth[(worth["column"] == column.title) & worth["row"].isin(ours)] if len(worth) else worth
+        paragraphs.append(f"**{heading}.** {_joined(sentences)} {_gates(gates)}".strip())
     return "\n\n".join(paragraphs)
 
 
-def _gates(worth: pd.DataFrame, column: str) -> str:
-    if not len(worth):
+def _gates(here: pd.DataFrame) -> str:
+    if not len(here):
         return ""
-    here = worth[worth["column"] == column]
     parts = []
     for row, own in here.groupby("row", sort=False):
         local, new = (own.loc[own["measure"] == measure, "difference"].to_numpy() for measure in ("local", "new"))
@@ -77,14 +79,14 @@ def _experts(grid: Grid, here: pd.DataFrame) -> str:
     """pFedMoAP's second participation against its first, after as many epochs."""
     parts = []
     for row in grid.rows:
-        own = here[here["row"] == row.title].set_index(["curve", "at", "seed"])["accuracy"]
+        own = here[here["row"] == row.title].set_index(["curve", "at", "seed"])["accuracy"].sort_index()
         if not isinstance(row.method, PFedMoAP) or row.control or "experts" not in own.index.get_level_values(0):
             continue
         usual = next(runs[0].local_epochs for (title, _), runs in grid.cells.items() if title == row.title)
         difference = own["experts", usual] - own["epochs", usual]
         untrained = own["experts", 0] - own["epochs", 0]
-        parts.append(f"{row.title}: {_points(difference.to_numpy())} after {usual} epochs each; before the fresh gate "
-                     f"has trained {_points(untrained.to_numpy())}")
+        parts.append(f"{row.title}: {_points(difference.to_numpy())} after {usual} epoch{'s' * (usual > 1)} each; "
+                     f"before the fresh gate has trained {_points(untrained.to_numpy())}")
     return f"With experts and a gate instead of the prompt alone: {'; '.join(parts)}." if parts else ""
 
 
@@ -103,8 +105,8 @@ def domains(grid: Grid, store: Store) -> str:
         off = {row: (by_seed.loc[row] - by_seed.loc[zero]).to_numpy() for row in learned}
         top = max(learned, key=lambda row: means[row])
         better = [row for row in learned if off[row].mean() > TOLD]
-        sentences.append(f"{len(better)} of {len(learned)} are above {zero} ({means[zero]:.1f} %), {top} by "
-                         f"{_points(off[top])}")
+        sentences.append(f"{len(better)} of {len(learned)} are above {zero} ({means[zero]:.1f} %) by more than "
+                         f"{TOLD:g} points; {top} less {zero}: {_points(off[top])}")
     if classifiers:
         sentences.append(f"of the plain classifiers {_best(means, classifiers)} is best")
     return _joined(sentences)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pfedmoap.beyond.answers import H_ALL, H
 from pfedmoap.beyond.study.grids import BASE_NEW, NEW_CLIENTS, UNSEEN
-from pfedmoap.beyond.study.numbers import H_ALL, SEEN, H, curves, gate_worth, measures
+from pfedmoap.beyond.study.numbers import SEEN, curves, gate_worth, measures
 from pfedmoap.experiments import Grid, Store
 from pfedmoap.reports import Block, Table, statistics, write_frame
 from pfedmoap.system import write_atomically
@@ -45,10 +46,10 @@ def new_clients_table(grid: Grid, store: Store) -> Table:
     blocks = []
     for column, heading in zip(grid.columns, grid.headings(), strict=True):
         here = points[points["column"] == column.title]
-        epochs, images = (sorted(here.loc[here["curve"] == curve, "at"].unique()) for curve in ("epochs", "images"))
-        heads = {("epochs", 0): "cold"} | {("epochs", at): f"{at} epochs" for at in epochs if at}
-        heads |= {("experts", at): f"second participation, {at} epochs" for at in epochs if at}
-        heads |= {("images", at): f"{at} images" for at in images if at}
+        epochs, images = (sorted(set(here["at"][here["curve"] == curve].tolist())) for curve in ("epochs", "images"))
+        heads = {("epochs", 0): "cold"} | {("epochs", at): f"{at} epoch{'s' * (at > 1)}" for at in epochs if at}
+        heads |= {("experts", at): f"second participation, {at} epoch{'s' * (at > 1)}" for at in epochs if at}
+        heads |= {("images", at): f"{at} image{'s' * (at > 1)}" for at in images if at}
         keyed = here.assign(point=list(zip(here["curve"], here["at"], strict=True)))
         partition = next(runs[0].partition for (_, title), runs in grid.cells.items() if title == column.title)
         blocks += _blocks(grid, f"{heading}, {partition}", keyed, "point", heads)
@@ -108,7 +109,8 @@ def _of_rows(heading: str, lines: pd.DataFrame, rows: Sequence[str], by: str, he
     for key, head in heads.items():
         here = lines[lines[by].map(lambda value, key=key: value == key)]
         seeds = here.groupby("row")["accuracy"]
-        text[head] = seeds.agg(_cell).reindex(rows).fillna(EMPTY)
+        shown = {row: _cell(values) for row, values in seeds}
+        text[head] = [shown.get(row, EMPTY) for row in rows]
         best[head] = _best(here, list(seeds.groups)).reindex(rows).eq(True) if kind == "run" and len(here) else False
     cells = pd.DataFrame(text, index=rows)
     return Block(heading, cells, cells.isna(), kind, pd.DataFrame(best, index=rows) & True)
