@@ -62,8 +62,8 @@ def eurosat(root: Path) -> ImageSet:
     folder = layout.locate(
         "EuroSAT",
         root,
-        ("eurosat/2750",),
-        "download EuroSAT.zip (RGB) from https://zenodo.org/records/7711810 and unpack its images there",
+        ("eurosat/2750", "eurosat/EuroSAT_RGB"),
+        "download EuroSAT_RGB.zip from https://zenodo.org/records/7711810 and unpack it there",
     )
     return from_folders("eurosat", folder, "split_zhou_EuroSAT.json", renamed=EUROSAT_RENAMED)
 

@@ -100,7 +100,7 @@ def _image_set(name: str, folder: Path, place: Path, train: Classes, test: Class
 
 
 def _class_names(folder: Path) -> dict[str, str]:
-    """{class: name} from CoOp's classnames.txt, or, which is the same list, from open_clip."""
+    """{class: name} from CoOp's classnames.txt, or from open_clip, which has CLIP's names too."""
     for path in (folder / "classnames.txt", folder.parent / "classnames.txt"):
         if path.is_file():
             with layout.readable(path):
