@@ -33,6 +33,7 @@ def place(tmp_path, features_cache, monkeypatch) -> Path:
     """A folder of the test's own to run in; image features are shared by all blocks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PFEDMOAP_CACHE", features_cache)
+    monkeypatch.setattr("pfedmoap.data.doctor.find_card", lambda name: None)  # its images are few on purpose
     return tmp_path
 
 

@@ -47,6 +47,7 @@ def test_conda_installs_this_package_with_its_pins_and_nothing_of_its_own():
 
 def test_the_package_ships_its_assets():
     assert PYPROJECT["tool"]["setuptools"]["package-data"]["pfedmoap.embedded"] == ["assets/*"]
+    assert PYPROJECT["tool"]["setuptools"]["package-data"]["pfedmoap.data"] == ["cards.toml"]
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 

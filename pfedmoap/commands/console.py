@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pfedmoap.data import CachedTable, Diagnosis
+from pfedmoap.data import CachedTable, Card, Diagnosis
 from pfedmoap.experiments import Record, frame, published_zero_shot
 from pfedmoap.methods import METHODS
 from pfedmoap.reports.claims import EQUAL, Verdict
@@ -76,8 +76,15 @@ def show_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
             typer.echo(f"  {name:<{width}}  {value}")
 
 
-def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
-    """A line per data set, and below what is known and what has to be mended."""
+def show_diagnoses(diagnoses: Sequence[Diagnosis], named: bool) -> None:
+    """A line per data set, and below what is known and what has to be mended.
+
+    Args:
+        named: whether these sets were asked for: then their cards are shown. If not, sets that are neither there nor in
+            the paper share a line.
+    """
+    others = [one.name for one in diagnoses if not (named or one.found or one.published)]
+    diagnoses = [one for one in diagnoses if one.name not in others]
     table = Table("data set", "found", "state")
     for heading in ("classes", "train", "test", "ZS-CLIP in the paper"):
         table.add_column(heading, justify="right")
@@ -89,8 +96,22 @@ def show_diagnoses(diagnoses: Sequence[Diagnosis]) -> None:
     Console().print(table)
     for one in diagnoses:
         typer.echo(f"{one.name}: " + "\n    ".join(_details(one)))
+        if named and one.card:
+            show_sections({f"card of {one.card.title}": _card_lines(one.card)})
+    if others:
+        typer.echo(f"not there: {', '.join(others)} (pfedmoap data NAME says what it is and where to get it)")
     if any(one.published and one.found for one in diagnoses):
         typer.echo("zero-shot accuracy: pfedmoap run --dataset NAME --data-root DIR --method zero_shot --profile paper")
+
+
+def _card_lines(card: Card) -> dict[str, str]:
+    counts = {"classes": card.classes, "domains": card.domains, "training images": card.train,
+              "test images": card.test, "images": card.images}  # fmt: skip
+    lines = {"expected": ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)}
+    lines |= {"licence": card.licence, "source": card.source, "citation": card.citation, "odd": card.odd}
+    lines |= {f"layout {number}": layout for number, layout in enumerate(card.layout, start=1)}
+    files = enumerate(card.checksums.items(), start=1)
+    return lines | {f"MD5 {number}": f"{md5} {file}" for number, (file, md5) in files}
 
 
 def _details(one: Diagnosis) -> list[str]:

@@ -44,7 +44,11 @@ def examine(
 ) -> None:  # fmt: skip
     """Show which data sets are there, complete and readable, and whether labels and names are aligned.
 
+    With names also their cards: licence, source, citation, counts, what is odd, and where the set has to lie.
+
     Examples:
+
+      pfedmoap data imagenet_v2
 
       pfedmoap data --data-root DIR
 
@@ -64,7 +68,7 @@ def examine(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(diagnosis) for diagnosis in found], indent=1))
     else:
-        console.show_diagnoses(found)
+        console.show_diagnoses(found, named=bool(names))
         if data_root is None and not names:
             typer.echo("the data sets on disk are looked for with --data-root DIR", err=True)
     if any(diagnosis.problems or (names and not diagnosis.found) for diagnosis in found):

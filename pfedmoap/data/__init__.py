@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cache": ["CachedTable", "cached_tables", "prune"],
+        "cards": ["Card", "find_card"],
         "catalog": ["ON_DISK", "load_from_disk"],
         "doctor": ["Diagnosis", "diagnose"],
         "downloads": ["download"],

@@ -11,14 +11,13 @@ import numpy as np
 from tqdm import tqdm
 
 from pfedmoap.data import cache
+from pfedmoap.data.cards import Card, find_card
 from pfedmoap.data.folders import FOLDERS, composed
 from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
 
 SAMPLE = 32  # images that the quick check opens
-CLASSES = {"flowers102": 102, "oxford_pets": 37, "food101": 101, "caltech101": 100, "dtd": 47}
-CLASSES |= {"cifar10": 10, "cifar100": 100, "domainnet": 10, "office_caltech10": 10}
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Diagnosis:
         fingerprint: first 12 digits.
         cached: one line per backbone that features are cached for.
         published: the paper's zero-shot accuracy in percent.
+        card: what is known about the set itself.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Diagnosis:
     fingerprint: str = ""
     cached: tuple[str, ...] = ()
     published: float | None = None
+    card: Card | None = None
 
 
 def diagnose(
@@ -66,8 +67,8 @@ def diagnose(
     """
     names, misaligned = alignment(imageset)
     files, broken = check_files(imageset, every_file, progress)
-    expected = CLASSES.get(imageset.name, len(imageset.class_names))
-    missing = [f"{len(imageset.class_names)} classes were found instead of {expected}: unpack the whole archive again"]
+    card, parts = find_card(imageset.name), (len(imageset.train), len(imageset.test))
+    lacking = card.lacking(len(imageset.class_names), len(imageset.domain_names), *parts) if card else ()
     return Diagnosis(
         name=imageset.name,
         found=True,
@@ -77,10 +78,11 @@ def diagnose(
         test=len(imageset.test),
         names=names,
         files=files,
-        problems=(*missing * (len(imageset.class_names) != expected), *misaligned, *broken),
+        problems=(*lacking, *misaligned, *broken),
         fingerprint=imageset.fingerprint[:12],
         cached=cached_features(imageset, cache_dir),
         published=published,
+        card=card,
     )
 
 
@@ -90,26 +92,28 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
     Returns:
         The finding in words, and problems.
     """
-    pairs = defaultdict(set)
+    rows = set()  # (label, folder)
     for split in (imageset.train, imageset.test):
         if not isinstance(split.images, ImageFiles):
             return "labels come with the pixels", ()
-        for label, path in zip(split.labels.tolist(), split.images.paths, strict=True):
-            pairs[label].add(composed(os.path.basename(os.path.dirname(path))))
-    owners = defaultdict(set)
-    for label, names in pairs.items():
-        for name in names:
-            owners[name].add(label)
-    if len(owners) == 1 and len(pairs) > 1:
+        rows |= set(zip(split.labels.tolist(), map(os.path.dirname, split.images.paths), strict=True))
+    owners, named = defaultdict(set), defaultdict(set)  # labels of a folder; names of a label's folders
+    for label, folder in rows:
+        owners[folder].add(label)
+        named[label].add(composed(os.path.basename(folder)))
+    if len(owners) < len(named) and all(len(labels) > 1 for labels in owners.values()):
         return "labels come from a list", ()
-    odd = [name for name, labels in owners.items() if len(labels) > 1 or len(pairs[min(labels)]) > 1]
+    for label, names in named.items():  # ImageNetV2's test folders are numbers, and its training folders are not
+        named[label] = {name for name in names if not name.isdecimal()} or names
+    odd = {composed(os.path.basename(folder)) for folder, labels in owners.items() if len(labels) > 1}
+    odd = odd.union(*(names for names in named.values() if len(names) > 1))
     if odd and imageset.name == FOLDERS:  # a CSV may put images wherever it likes
         return "labels come from a list", ()
     if odd:
         problem = f"the folder {min(odd)!r} and its label do not belong to each other alone: unpack the set again"
         return "labels and folders differ", (problem,)
-    alike = sum(_plain(name) == _plain(imageset.class_names[min(labels)]) for name, labels in owners.items())
-    return f"one folder per label, {alike} of {len(owners)} called alike", ()
+    alike = sum(_plain(min(names)) == _plain(imageset.class_names[label]) for label, names in named.items())
+    return f"one folder per label, {alike} of {len(named)} called alike", ()
 
 
 def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> tuple[str, tuple[str, ...]]:

@@ -33,13 +33,13 @@ class Source:
     """A file to fetch.
 
     Attributes:
-        url, md5: where it is, and its checksum.
+        url, md5: where it is, and its checksum; None where torchvision has none.
         folder: where it belongs under the data root.
         inner: an archive in the archive, which is what holds the images.
     """
 
     url: str
-    md5: str
+    md5: str | None
     folder: str = ""
     inner: str | None = None
 
@@ -69,10 +69,29 @@ def sources(name: str) -> tuple[Source, ...]:
             ),
         ),
         "dtd": lambda: (Source(tv.DTD._URL, tv.DTD._MD5, "dtd"),),
+        "eurosat": lambda: (
+            Source(  # in a function, too
+                "https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
+                "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+                "c8fa014336c82ac7804f0398fcb19387",
+                "eurosat",
+            ),
+        ),
+        "fgvc_aircraft": lambda: (Source(tv.FGVCAircraft._URL, None),),
+        "sun397": lambda: (Source(tv.SUN397._DATASET_URL, tv.SUN397._DATASET_MD5),),
         "cifar10": lambda: (Source(tv.CIFAR10.url, tv.CIFAR10.tgz_md5),),
         "cifar100": lambda: (Source(tv.CIFAR100.url, tv.CIFAR100.tgz_md5),),
     }
     return known[name]() if name in known else ()
+
+
+def checksums(name: str) -> dict[str, str]:
+    """MD5 of the files that make up a data set, as far as torchvision has them."""
+    if name == "imagenet":  # torchvision checks its archives, but has no address of them
+        from torchvision.datasets.imagenet import ARCHIVE_META
+
+        return dict(ARCHIVE_META.values())
+    return {PurePosixPath(source.url).name: source.md5 for source in sources(name) if source.md5}
 
 
 def download(name: str, root: str | Path, progress: bool = True) -> str:
@@ -114,15 +133,15 @@ def download(name: str, root: str | Path, progress: bool = True) -> str:
     return found
 
 
-def fetch(url: str, folder: Path, md5: str, progress: bool = True) -> Path:
-    """Downloads one file, going on where an earlier attempt stopped, and verifies its checksum.
+def fetch(url: str, folder: Path, md5: str | None, progress: bool = True) -> Path:
+    """Downloads one file, going on where an earlier attempt stopped, and verifies its checksum if there is one.
 
     Raises:
         UserError: the server does not answer or refuses, the disk is too small, or the checksum is wrong.
     """
     path = folder / PurePosixPath(url).name
     part = path.with_name(f"{path.name}.part")
-    if path.is_file() and _md5(path) == md5:
+    if path.is_file() and md5 in (None, _md5(path)):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     attempts = 0
@@ -142,7 +161,7 @@ def fetch(url: str, folder: Path, md5: str, progress: bool = True) -> Path:
         if attempts >= ATTEMPTS:
             raise UserError(_by_hand(f"{url} cannot be downloaded ({reason}); what has come is kept", path))
         time.sleep(PAUSE * attempts)
-    if _md5(part) != md5:
+    if md5 not in (None, _md5(part)):
         part.unlink()
         raise UserError(_by_hand(f"{url} came with another checksum than {md5}, and was dropped", path))
     os.replace(part, path)

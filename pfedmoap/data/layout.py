@@ -1,6 +1,7 @@
 """From folders, lists and split files on disk to an `ImageSet`."""
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -81,6 +82,11 @@ def is_image(entry: os.DirEntry) -> bool:
     return os.path.isfile(entry) if entry.is_symlink() else entry.is_file()
 
 
+def listed(classes: dict[str, list[str]]) -> list[Entry]:
+    """The entries of {class: [path, ...]}, whose classes are in label order."""
+    return [Entry(path, label) for label, paths in enumerate(classes.values()) for path in paths]
+
+
 def divide(name: str, classes: dict[str, list[str]], train: float, val: float) -> tuple[list[Entry], list[Entry]]:
     """Divides every class by CoOp's rule, with a fixed seed: rounded shares, the rest is the test set.
 
@@ -116,8 +122,11 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be read ({error!r}): download it again or remove it, then run again") from error
 
 
-def read_split(path: Path) -> tuple[list[str], list[Entry], list[Entry]]:
+def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], list[Entry], list[Entry]]:
     """Reads a split file of CoOp's: {"train", "val", "test": [[path, label, class name], ...]}.
+
+    Args:
+        in_class_folders: whether every class has a folder of its own, which then has to match its label.
 
     Returns:
         Class names in label order as the file has them, training entries, test entries.
@@ -135,7 +144,8 @@ def read_split(path: Path) -> tuple[list[str], list[Entry], list[Entry]]:
     if list(class_names) != list(range(len(class_names))):
         raise UserError(f"the labels in {path} are not 0, 1, 2, ...: download it again or remove it")
     check_pairs(path, {(label, name) for _, label, name in every_row})
-    check_pairs(path, {(label, PurePosixPath(file).parent.name) for file, label, _ in every_row if "/" in file})
+    if in_class_folders:  # "a/airplane_cabin" and not "airplane_cabin": SUN397 has many folders called "indoor"
+        check_pairs(path, {(label, str(PurePosixPath(file).parent)) for file, label, _ in every_row if "/" in file})
     return list(class_names.values()), *([Entry(file, label) for file, label, _ in part] for part in (train, test))
 
 
@@ -167,25 +177,37 @@ def image_set(
     domain_names: Sequence[str] = (),
     clients: Sequence[str] = (),
     upright: bool = False,
+    test_folder: Path | None = None,
+    just_listed: bool = False,
 ) -> ImageSet:
     """Builds the set from entries below `folder`, after checking that every file is there.
 
     The fingerprint covers class names, relative paths, file sizes, labels, domains, clients and whether photographs are
     turned upright: it survives moving the folder, and does not read the images.
+
+    Args:
+        test_folder: where the test entries are, if not below `folder`.
+        just_listed: the entries come from folders and not from a list, and are too many to look at each: their sizes
+            are not part of the fingerprint.
     """
+    places = (folder, test_folder or folder)
     class_names = tuple(class_name.replace("_", " ") for class_name in class_names)
     if len(set(class_names)) < len(class_names):
         twice = next(class_name for class_name in class_names if class_names.count(class_name) > 1)
         raise UserError(f"two classes of {name} are called {twice!r}: rename one of their folders in {folder}")
     names = [name, class_names, tuple(domain_names)] + [tuple(clients)] * bool(clients) + ["upright"] * upright
     digest = hashlib.sha256(json.dumps(names).encode())
-    for part, entries in (("train", train), ("test", test)):
+    for part, place, entries in zip(("train", "test"), places, (train, test), strict=True):
         if not entries:
-            raise UserError(f"{name} in {folder} has no {part} images: complete the folder, then run again")
-        for entry, size in zip(entries, file_sizes(folder, entries), strict=True):
+            raise UserError(f"{name} in {place} has no {part} images: complete the folder, then run again")
+        sizes = itertools.repeat("", len(entries)) if just_listed else file_sizes(place, entries)
+        for entry, size in zip(entries, sizes, strict=True):
             line = f"{part}\0{entry.path}\0{size}\0{entry.label}\0{entry.domain}" + f"\0{entry.client}" * bool(clients)
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
-    splits = [as_split(folder, entries, bool(domain_names), bool(clients), upright) for entries in (train, test)]
+    splits = [
+        as_split(place, entries, bool(domain_names), bool(clients), upright)
+        for place, entries in zip(places, (train, test), strict=True)
+    ]
     return ImageSet(
         name, class_names, *splits, digest.hexdigest(), source, augment, tuple(domain_names), tuple(clients)
     )

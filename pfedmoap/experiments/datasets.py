@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pfedmoap import embedded
-from pfedmoap.data import FOLDERS, ON_DISK, Diagnosis, ImageSet, diagnose, download, load_from_disk
+from pfedmoap.data import FOLDERS, ON_DISK, Diagnosis, ImageSet, diagnose, download, find_card, load_from_disk
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.experiments.published import published_cells
 
@@ -88,7 +88,7 @@ def examine(
     try:
         imageset = load_dataset(name, root)
     except UserError as error:
-        return Diagnosis(name, False, str(error), published=score)
+        return Diagnosis(name, False, str(error), published=score, card=find_card(name))
     return diagnose(imageset, cache_dir, every_file, progress, score)
 
 

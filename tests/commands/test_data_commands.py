@@ -46,6 +46,7 @@ def test_data_with_a_root_says_what_to_fetch(call, tmp_path):
     assert code == 0
     assert all(name in out for name in ON_DISK)
     assert "download 102flowers.tgz" in out and "62.17 %" in out
+    assert "not there: eurosat, " in out and "EuroSAT was not found" not in out and "licence" not in out
 
 
 def test_named_set_is_examined_and_shown(call, mine, tmp_path):
@@ -57,6 +58,18 @@ def test_named_set_is_examined_and_shown(call, mine, tmp_path):
         assert sheet.width > 100
     code, _, err = call("data", *arguments)
     assert (code, err) == (2, "error: A contact sheet shows one data set: give its name before --show.\n")
+
+
+def test_card_is_shown_whether_the_set_is_there_or_not(call, tmp_path):
+    code, out, _ = call("data", "imagenet_r")
+    assert code == 1 and "imagenet_r: imagenet_r is read from disk" in out
+    assert "card of ImageNet-R" in out and "200 classes, 30,000 test images" in out and "imagenet-rendition" in out
+    code, out, _ = call("data", "imagenet", "--data-root", tmp_path)
+    assert code == 1 and "29b22e2961454d5413ddabcf34fc5622 ILSVRC2012_img_val.tar" in out
+    code, out, _ = call("data", "office")
+    assert code == 0 and "10 classes, 4 domains, 720 training images, 520 test images" in out
+    code, out, _ = call("data", "sun397", "--json")
+    assert code == 1 and json.loads(out)[0]["card"]["test"] == 19850
 
 
 def test_problems_are_told_and_end_with_1(call, mine):

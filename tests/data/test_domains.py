@@ -1,14 +1,15 @@
-"""DomainNet and Office-Caltech10: FedBN's lists, DomainNet's lists, and plain folders."""
+"""DomainNet, Office-Caltech10, PACS, OfficeHome: FedBN's lists, the sets' own lists, and plain folders."""
 
 import pickle
 from pathlib import Path
 
+import more_sets
 import numpy as np
 import pytest
 from layouts import files_of, write_images, write_pickles
 
 from pfedmoap.data import partition
-from pfedmoap.data.catalog.domains import DOMAINNET, OFFICE
+from pfedmoap.data.catalog.domains import DOMAINNET, OFFICE, PACS
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import load_dataset
 
@@ -99,3 +100,61 @@ def test_folders_without_a_class(tmp_path):
     write_images(tmp_path / "office_caltech_10", files)
     with pytest.raises(UserError, match="the class folder .*dslr/mug is missing: unpack the whole archive again"):
         load_dataset("office_caltech10", tmp_path)
+
+
+def test_pacs_is_tested_on_the_lists_for_cross_validation(tmp_path):
+    more_sets.pacs(tmp_path)
+    imageset = load_dataset("pacs", tmp_path)
+    assert_matched(PACS, imageset)
+    assert (len(imageset.train), len(imageset.test)) == (2 * 28, 28)
+    assert not set(imageset.train.images.paths) & set(imageset.test.images.paths)
+    assert imageset.source.endswith("the lists of its authors (train and crossval)")
+
+
+@pytest.mark.parametrize("folder", ["pacs", "PACS"])
+def test_pacs_without_lists_is_divided(tmp_path, folder):
+    write_images(tmp_path / folder, files_of(PACS, 10))
+    imageset = load_dataset("pacs", tmp_path)
+    assert_matched(PACS, imageset)
+    assert (len(imageset.train), len(imageset.test)) == (7 * 28, 3 * 28)
+    assert imageset.source.endswith("not the lists of its authors")
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("photo/dog/photo_001.jpg 2", "the number of photo/dog/photo_001.jpg is not that of its folder"),
+    ("photo/cat/photo_001.jpg 1", "photo_train_kfold.txt cannot be read"),
+    ("photo/dog/photo_009.jpg 1", "first: photo/dog/photo_009.jpg"),
+])  # fmt: skip
+def test_pacs_with_a_wrong_line(tmp_path, line, message):
+    more_sets.pacs(tmp_path)
+    with open(tmp_path / "pacs" / "splits" / "photo_train_kfold.txt", "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match=message):
+        load_dataset("pacs", tmp_path)
+
+
+def test_office_home_means_the_same_however_it_is_spelt(tmp_path):
+    for root, dassl in (("authors", False), ("dassl", True)):
+        more_sets.office_home(tmp_path / root, dassl)
+    authors, dassl = (load_dataset("office_home", tmp_path / root) for root in ("authors", "dassl"))
+    assert authors.class_names == dassl.class_names == ("alarm clock", "table", "tv")
+    assert authors.domain_names == dassl.domain_names == ("art", "clipart", "product", "real_world")
+    for imageset in (authors, dassl):
+        for split, count in ((imageset.train, 7), (imageset.test, 3)):
+            assert np.bincount(split.domains * 3 + split.labels).tolist() == [count] * 12
+            for path, label, domain in zip(split.images.paths, split.labels, split.domains, strict=True):
+                plain = path.lower().replace(" ", "_")
+                assert imageset.class_names[label].replace(" ", "_") == plain.split("/")[-2]
+                assert f"/{imageset.domain_names[domain]}/" in plain
+    assert authors.source.endswith("not Dassl's folders") and dassl.source.endswith(", Dassl's folders")
+
+
+def test_office_home_that_is_incomplete(tmp_path):
+    more_sets.office_home(tmp_path)
+    folder = tmp_path / "OfficeHomeDataset_10072016"
+    (folder / "Clipart" / "TV").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="Clipart and other domains differ in the class 'tv'"):
+        load_dataset("office_home", tmp_path)
+    (folder / "Art").rename(tmp_path / "art")
+    with pytest.raises(UserError, match="has no domain 'art': unpack the whole archive again"):
+        load_dataset("office_home", tmp_path)

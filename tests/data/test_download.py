@@ -10,6 +10,7 @@ import threading
 import zipfile
 from collections import namedtuple
 
+import more_sets
 import pytest
 from layouts import write_cifar_batch, write_classes, write_python2_pickle
 
@@ -182,7 +183,7 @@ def serve(monkeypatch, server, name, *files):
     for source, content in zip(real, files, strict=True):
         server.files[source.url.rpartition("/")[2]] = content
     ours = tuple(
-        Source(server.url(source.url.rpartition("/")[2]), md5(content), source.folder, source.inner)
+        Source(server.url(source.url.rpartition("/")[2]), source.md5 and md5(content), source.folder, source.inner)
         for source, content in zip(real, files, strict=True)
     )
     monkeypatch.setattr(downloads, "sources", lambda _: ours)
@@ -233,8 +234,30 @@ def test_pets_come_in_two_archives_and_what_was_fetched_is_kept(server, tmp_path
     assert len(server.asked) == 3  # the images were not fetched twice
 
 
+@pytest.mark.parametrize(("name", "folder", "kind"), [
+    ("eurosat", "eurosat", "zip"), ("fgvc_aircraft", "", "gztar"), ("sun397", "", "gztar"),
+])  # fmt: skip
+def test_other_sets_come_as_torchvision_lays_them_out(server, tmp_path, monkeypatch, name, folder, kind):
+    made = tmp_path / "made"
+    write = {"eurosat": more_sets.eurosat, "sun397": lambda root: more_sets.sun397(root, lists=False),
+             "fgvc_aircraft": lambda root: more_sets.fgvc_aircraft(root, "fgvc-aircraft-2013b/data")}  # fmt: skip
+    write[name](made)
+    serve(monkeypatch, server, name, folder_as(made / folder, kind))
+    downloads.download(name, tmp_path / "data", progress=False)
+    assert load_dataset(name, tmp_path / "data").fingerprint == load_dataset(name, made).fingerprint
+
+
+def test_file_without_a_checksum_is_taken_as_it_comes_and_fetched_once(server, tmp_path):
+    server.files["a.bin"], server.cuts = CONTENT, 1
+    assert fetch(server.url("a.bin"), tmp_path, None, progress=False).read_bytes() == CONTENT
+    asked = len(server.asked)
+    fetch(server.url("a.bin"), tmp_path, None, progress=False)
+    assert asked == len(server.asked) == 2
+
+
 def test_every_source_has_an_address_and_a_checksum():
-    for name in ("flowers102", "oxford_pets", "food101", "caltech101", "dtd", "cifar10", "cifar100"):
+    names = ("flowers102", "oxford_pets", "food101", "caltech101", "dtd", "cifar10", "cifar100", "eurosat", "sun397")
+    for name in names:
         for source in downloads.sources(name):
             assert re.match(r"https?://", source.url) and re.fullmatch(r"[0-9a-f]{32}", source.md5)
     assert downloads.sources("flowers102")[1].url.endswith("/imagelabels.mat")
@@ -245,6 +268,8 @@ def test_every_source_has_an_address_and_a_checksum():
     [
         ("domainnet", "cannot be downloaded by a program; DomainNet was not found .* download the six zips from"),
         ("office_caltech10", "cannot be downloaded by a program; .*office_caltech_10_dataset.zip"),
+        ("stanford_cars", "cannot be downloaded by a program; .*put cars_train, cars_test, devkit"),
+        ("imagenet", "cannot be downloaded by a program; .*https://image-net.org"),
         ("nature", "nature needs no download"),
         ("cifar", "There is no data set 'cifar'; did you mean 'cifar1"),
     ],

@@ -1,4 +1,4 @@
-"""Flowers102, OxfordPets, Food101 and DTD in CoOp's layout and torchvision's."""
+"""Flowers102, OxfordPets, Food101, DTD and EuroSAT in CoOp's layout and torchvision's."""
 
 import json
 import re
@@ -15,6 +15,8 @@ from pfedmoap.experiments import load_dataset
 
 FLOWERS = ("pink primrose", "hard-leaved pocket orchid", "canterbury bells")
 NUMBERS = [1, 3, 2, 1, 2, 3, 3, 2, 1, 2] * 3  # class of image_00001.jpg, image_00002.jpg, ...
+EUROSAT_CLASSES = ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
+                   "PermanentCrop", "Residential", "River", "SeaLake")  # fmt: skip
 BREEDS = ("Abyssinian", "american_bulldog", "Birman")
 
 
@@ -96,12 +98,21 @@ def test_pets_with_contradictory_annotations(tmp_path):
         load_dataset("oxford_pets", tmp_path)
 
 
+def test_pets_whose_lists_have_other_breeds(tmp_path):
+    write_pets(tmp_path / "oxford_pets")
+    path = tmp_path / "oxford_pets" / "annotations" / "test.txt"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "Birman" not in line))
+    with pytest.raises(UserError, match="trainval.txt and test.txt of .* differ in the class 'birman'"):
+        load_dataset("oxford_pets", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "folder", "split_file"),
     [
         ("dtd", "dtd/images", "split_zhou_DescribableTextures.json"),
         ("dtd", "dtd/dtd/images", "split_zhou_DescribableTextures.json"),
         ("food101", "food-101/images", "split_zhou_Food101.json"),
+        ("eurosat", "eurosat/2750", "split_zhou_EuroSAT.json"),
     ],
 )
 def test_class_folders_with_and_without_split_file(tmp_path, name, folder, split_file):
@@ -117,3 +128,11 @@ def test_class_folders_with_and_without_split_file(tmp_path, name, folder, split
     assert divided.class_names == ("apple pie", "waffles")
     assert divided.test.labels.tolist() == [1, 0]
     assert divided.fingerprint != imageset.fingerprint
+
+
+def test_land_has_coops_names(tmp_path):
+    write_classes(tmp_path / "eurosat" / "2750", dict.fromkeys(EUROSAT_CLASSES, 2))
+    names = load_dataset("eurosat", tmp_path).class_names
+    assert names == ("Annual Crop Land", "Forest", "Herbaceous Vegetation Land", "Highway or Road",
+                     "Industrial Buildings", "Pasture Land", "Permanent Crop Land", "Residential Buildings", "River",
+                     "Sea or Lake")

@@ -1,10 +1,10 @@
-"""The data sets that are read from a folder on disk, by name: the paper's nine, and your own folders."""
+"""The data sets that are read from a folder on disk, by name: the paper's nine, others, and your own."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from pfedmoap.data import folders
-from pfedmoap.data.catalog import cifar, domains, few_shot
+from pfedmoap.data.catalog import cifar, domains, few_shot, imagenet, listed
 from pfedmoap.data.folders import FOLDERS
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
@@ -20,6 +20,18 @@ ON_DISK: dict[str, Callable[[Path], ImageSet]] = {
     "cifar100": cifar.cifar100,
     "domainnet": domains.domainnet,
     "office_caltech10": domains.office_caltech10,
+    "eurosat": few_shot.eurosat,
+    "stanford_cars": listed.stanford_cars,
+    "fgvc_aircraft": listed.fgvc_aircraft,
+    "sun397": listed.sun397,
+    "ucf101": listed.ucf101,
+    "imagenet": imagenet.imagenet,
+    "imagenet_v2": imagenet.imagenet_v2,
+    "imagenet_sketch": imagenet.imagenet_sketch,
+    "imagenet_a": imagenet.imagenet_a,
+    "imagenet_r": imagenet.imagenet_r,
+    "pacs": domains.pacs,
+    "office_home": domains.office_home,
 }
 
 

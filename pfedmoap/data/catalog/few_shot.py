@@ -1,16 +1,26 @@
-"""The five few-shot benchmarks, in CoOp's layout on disk or torchvision's."""
+"""The few-shot benchmarks of the paper, and EuroSAT, in CoOp's layout on disk or torchvision's."""
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torchvision
 
 from pfedmoap.data import layout
+from pfedmoap.data.catalog.splits import by_lists, by_rule, by_split_file, from_folders
 from pfedmoap.data.imageset import ImageSet
 
 CALTECH_RENAMED = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
+EUROSAT_RENAMED = {
+    "AnnualCrop": "Annual Crop Land",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "SeaLake": "Sea or Lake",
+}
 
 
 def caltech101(root: Path) -> ImageSet:
@@ -22,7 +32,7 @@ def caltech101(root: Path) -> ImageSet:
         "download caltech-101.zip from https://data.caltech.edu/records/mzrjq-6wc02 and unpack it there",
     )
     split_file = "split_zhou_Caltech101.json"
-    return _from_folders("caltech101", folder, split_file, ("BACKGROUND_Google", "Faces_easy"), CALTECH_RENAMED)
+    return from_folders("caltech101", folder, split_file, ("BACKGROUND_Google", "Faces_easy"), CALTECH_RENAMED)
 
 
 def dtd(root: Path) -> ImageSet:
@@ -33,7 +43,7 @@ def dtd(root: Path) -> ImageSet:
         ("dtd/images", "dtd/dtd/images"),
         "download dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd and unpack it there",
     )
-    return _from_folders("dtd", folder, "split_zhou_DescribableTextures.json")
+    return from_folders("dtd", folder, "split_zhou_DescribableTextures.json")
 
 
 def food101(root: Path) -> ImageSet:
@@ -44,7 +54,18 @@ def food101(root: Path) -> ImageSet:
         ("food-101/images",),
         "download food-101.tar.gz from https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101 and unpack it there",
     )
-    return _from_folders("food101", folder, "split_zhou_Food101.json")
+    return from_folders("food101", folder, "split_zhou_Food101.json")
+
+
+def eurosat(root: Path) -> ImageSet:
+    """Land from a satellite: 10 classes."""
+    folder = layout.locate(
+        "EuroSAT",
+        root,
+        ("eurosat/2750", "eurosat/EuroSAT_RGB"),
+        "download EuroSAT_RGB.zip from https://zenodo.org/records/7711810 and unpack it there",
+    )
+    return from_folders("eurosat", folder, "split_zhou_EuroSAT.json", renamed=EUROSAT_RENAMED)
 
 
 def flowers102(root: Path) -> ImageSet:
@@ -56,7 +77,7 @@ def flowers102(root: Path) -> ImageSet:
         "download 102flowers.tgz and imagelabels.mat from https://www.robots.ox.ac.uk/~vgg/data/flowers/102, "
         "and unpack the images there",
     )
-    divided = _by_split_file("flowers102", folder, "split_zhou_OxfordFlowers.json")
+    divided = by_split_file("flowers102", folder, folder.parent / "split_zhou_OxfordFlowers.json")
     if divided:
         return divided
     numbers = _read_flower_numbers(folder.parent / "imagelabels.mat")
@@ -64,7 +85,7 @@ def flowers102(root: Path) -> ImageSet:
     classes = {names[number - 1]: [] for number in sorted(set(numbers))}
     for image, number in enumerate(numbers, start=1):
         classes[names[number - 1]].append(f"image_{image:05d}.jpg")
-    return _divided("flowers102", folder, classes, list(classes))
+    return by_rule("flowers102", folder, classes, list(classes))
 
 
 def _read_flower_numbers(path: Path) -> list[int]:
@@ -93,15 +114,11 @@ def oxford_pets(root: Path) -> ImageSet:
         "download images.tar.gz and annotations.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/pets "
         "and unpack both there",
     )
-    divided = _by_split_file("oxford_pets", folder, "split_zhou_OxfordPets.json")
+    divided = by_split_file("oxford_pets", folder, folder.parent / "split_zhou_OxfordPets.json")
     if divided:
         return divided
     trainval, test = (_read_breeds(folder.parent / "annotations" / f"{part}.txt") for part in ("trainval", "test"))
-    train, _ = layout.divide("oxford_pets", trainval, train=0.8, val=0.0)  # the rest is CoOp's validation set
-    labels = {breed: label for label, breed in enumerate(trainval)}
-    test = [layout.Entry(path, labels[breed]) for breed, paths in test.items() for path in paths]
-    source = f"{folder}, test.txt, and 80 % of trainval.txt per class with a fixed seed, not CoOp's split"
-    return layout.image_set("oxford_pets", folder, list(trainval), train, test, source)
+    return by_lists("oxford_pets", folder, list(trainval), trainval, test, ("trainval.txt", "test.txt"))
 
 
 def _read_breeds(path: Path) -> dict[str, list[str]]:
@@ -117,28 +134,3 @@ def _read_breeds(path: Path) -> dict[str, list[str]]:
                 images[breed].append(f"{image}.jpg")
     layout.check_pairs(path, {(number, breed) for breed in numbers for number in numbers[breed]})
     return {breed: images[breed] for breed in sorted(images, key=lambda breed: min(numbers[breed]))}
-
-
-def _from_folders(
-    name: str, folder: Path, split_file: str, skip: Collection[str] = (), renamed: Mapping[str, str] | None = None
-) -> ImageSet:
-    """One folder per class: divided by CoOp's split file beside them, or by CoOp's rule where there is none."""
-    divided = _by_split_file(name, folder, split_file)
-    if divided:
-        return divided
-    classes = layout.class_folders(folder, skip)
-    return _divided(name, folder, classes, [(renamed or {}).get(class_name, class_name) for class_name in classes])
-
-
-def _by_split_file(name: str, folder: Path, split_file: str) -> ImageSet | None:
-    path = folder.parent / split_file
-    if not path.is_file():
-        return None
-    class_names, train, test = layout.read_split(path)
-    return layout.image_set(name, folder, class_names, train, test, f"{folder}, CoOp's split ({split_file})")
-
-
-def _divided(name: str, folder: Path, classes: dict[str, list[str]], class_names: list[str]) -> ImageSet:
-    train, test = layout.divide(name, classes, train=0.5, val=0.2)
-    source = f"{folder}, 50/20/30 % per class with a fixed seed, not CoOp's split"
-    return layout.image_set(name, folder, class_names, train, test, source)
