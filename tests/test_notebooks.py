@@ -148,6 +148,19 @@ def test_what_prompts_tell_runs_and_writes_its_tables_and_figures(tmp_path):
     assert "over-fitted on purpose" in words and "by the noise that is added" in words
 
 
+def test_beyond_the_paper_runs_and_writes_its_tables_and_figures(tmp_path):
+    executed = execute("06", tmp_path, jobs=1, methods="zero_shot,promptfl,pfedmoap,class_means")
+    questions = "base_new", "new_clients", "unseen_domain"
+    for name in questions:
+        numbers = pd.read_csv(tmp_path / "results" / f"beyond_{name}.csv")
+        assert numbers["accuracy"].between(0, 100).all() and set(numbers["seed"]) == {1}
+        assert "| PromptFL" in (tmp_path / "results" / f"beyond_{name}.md").read_text()
+    assert_written(tmp_path / "figures", *(f"beyond_{name}" for name in questions))
+    words = "".join(output.get("data", {}).get("text/markdown", "") for cell in executed.cells
+                    for output in cell.get("outputs", []))
+    assert "What the gate adds" in words and "Newcomers start between" in words and "domains left out" in words
+
+
 def test_claims_runs_on_the_committed_results(tmp_path):
     executed = execute("05", tmp_path, profile="long", results=str(RESULTS / "long"), against=str(RESULTS / "long"),
                        claims="table1-mean,printed-table1,experts-help,kit-rerun")
