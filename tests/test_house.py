@@ -31,6 +31,8 @@ ALLOWED = {
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),
+    "datasets": ("data.hub",),
+    "pyarrow": ("data.hub",),
     "ray": ("experiments.ray",),
     "typer": ("commands",),
     "papermill": ("batch",),

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "downloads": ["download"],
         "features": ["image_features"],
         "folders": ["FOLDERS"],
+        "hub": ["HUB", "HubImages", "is_own", "load_from_hub"],
         "images": ["CIFAR", "ImageArray", "ImageFiles", "read_image", "to_rgb"],
         "imageset": ["ImageSet", "Split"],
         "partitions": ["PARTITIONS", "Partition", "partition", "suggested"],

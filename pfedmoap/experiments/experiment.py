@@ -17,6 +17,7 @@ from pfedmoap.errors import UserError, refuse_unknown, require
 from pfedmoap.methods import METHODS, Method, PFedMoAP
 from pfedmoap.privacy import Privacy
 from pfedmoap.released import PAPER, SWITCHES, Protocol
+from pfedmoap.system import as_file_name
 
 PROTOCOL_HELP = (
     "Where the two differ: paper, released, or, with commas between, what shall be as in the released code. "
@@ -149,7 +150,7 @@ class Experiment:
     @property
     def label(self) -> str:
         """The name of its record: readable first, unique last."""
-        return f"{self.dataset}-{self.method.name}-s{self.seed}-{self.key}"
+        return f"{as_file_name(self.dataset)}-{self.method.name}-s{self.seed}-{self.key}"
 
 
 def build_method(name: str, **settings: Any) -> Method:
