@@ -33,6 +33,7 @@ LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),
     "datasets": ("data.hub",),
     "pyarrow": ("data.hub",),
+    "onnx": ("experiments.exporting",),
     "ray": ("experiments.ray",),
     "typer": ("commands",),
     "papermill": ("batch",),

@@ -33,7 +33,7 @@ class Graph(nn.Module):
     def __init__(self, personal: "Personalised", image_tower: bool, example: Tensor):
         super().__init__()
         self.personal = personal
-        self.tower = personal.clip.model.visual if image_tower else None  # a module's weights stand in the graph by name
+        self.tower = personal.clip.model.visual if image_tower else None  # weights of a module keep their names
         self.known: list[Tensor] = []
 
         def collect(prompts: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ class Graph(nn.Module):
 def metadata(personal: "Personalised") -> dict[str, str]:
     """What stands in the file beside the graph: text, or JSON where it is a list or number.
 
-    An image is resized (`resize_mode`, `interpolation`) and cropped in the centre to `image_size` (height, width), taken
-    as RGB from 0 to 1, minus `mean`, over `std`, all of three channels. `logit_scale` is 1 / temperature.
+    An image is resized (`resize_mode`, `interpolation`) and cropped in the centre to `image_size` (height, width),
+    taken as RGB from 0 to 1, minus `mean`, over `std`, all of three channels. `logit_scale` is 1 / temperature.
     """
     clip, preprocessing = personal.clip, dataclasses.asdict(personal.clip.preprocessing)
     wanted = {"class_names": personal.class_names, "method": personal.method.title, "clip": clip.name,
@@ -77,6 +77,8 @@ def as_onnx(personal: "Personalised", image_tower: bool = False) -> bytes:
     """
     if any(importlib.util.find_spec(name) is None for name in LIBRARIES):
         raise UserError("Writing ONNX files needs an optional extra: install it with pip install 'pfedmoap[onnx]'")
+    import onnx
+
     clip = personal.clip
     if image_tower and clip.dtype != torch.float32:
         raise UserError("An image tower in bf16 does not run everywhere: load the personal model with a CLIP in fp32, "
@@ -90,7 +92,5 @@ def as_onnx(personal: "Personalised", image_tower: bool = False) -> bytes:
         dynamic_shapes=({0: torch.export.Dim("images", min=1)},), verbose=False)
     program.model.metadata_props.update(metadata(personal))
     file = io.BytesIO()
-    import onnx
-
     onnx.save(program.model_proto, file)
     return file.getvalue()
