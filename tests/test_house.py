@@ -31,7 +31,8 @@ ALLOWED = {
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),
-    "datasets": ("data.hub",),
+    "datasets": ("data.hub", "data.partitioners"),
+    "flwr_datasets": ("data.partitioners",),
     "pyarrow": ("data.hub",),
     "onnx": ("experiments.exporting",),
     "ray": ("experiments.ray",),

@@ -65,7 +65,6 @@ def assert_same(session, images, expected):
     (PFedMoAP(gate="linear"), False),
     (PFedMoAP(gate="none"), False),
     (PromptFL(), False),
-    (FedOTP(iterations=6, threshold=0.05), False),
     (FedAvgProbe(), False),
 ], ids=lambda value: getattr(value, "name", value))  # fmt: skip
 def test_answers_to_features_are_the_models_for_any_number_of_images(runtime, trained, tmp_path, method, gated):
@@ -83,17 +82,26 @@ def test_answers_to_features_are_the_models_for_any_number_of_images(runtime, tr
     assert (tmp_path / "client.onnx").stat().st_size < 500_000
 
 
-@pytest.mark.parametrize("method", [None, FedOTP(iterations=6)], ids=["pfedmoap", "fedotp"])
-def test_with_the_image_tower_it_takes_pixels(runtime, tiny, tmp_path, method):
-    personal = tiny if method is None else replace(tiny, method=method, model={
-        "prompt": tiny.model["prompt"], "own": tiny.lent["experts"][0]})
-    personal.export_onnx(tmp_path / "client.onnx", image_tower=True)
+def test_with_the_image_tower_it_takes_pixels(runtime, tiny, tmp_path):
+    tiny.export_onnx(tmp_path / "client.onnx", image_tower=True)
     pixels = torch.randn(5, 3, 16, 16, generator=torch.manual_seed(0))
     with torch.no_grad():
-        expected = personal.answers(personal.encode(pixels))
+        expected = tiny.answers(tiny.encode(pixels))
     session = runtime.InferenceSession(tmp_path / "client.onnx")
     assert session.get_inputs()[0].name == "pixels"
-    assert_same(session, pixels, expected[: 1 + (method is None)])
+    assert_same(session, pixels, expected)
+
+
+@pytest.mark.parametrize("image_tower", [False, True])
+def test_fedotp_sees_every_image_position_and_its_problems_stop_by_themselves(runtime, tiny, tmp_path, image_tower):
+    prompts = {"prompt": tiny.model["prompt"], "own": tiny.lent["experts"][0]}
+    personal = replace(tiny, method=FedOTP(iterations=6, threshold=0.02), model=prompts)
+    personal.export_onnx(tmp_path / "client.onnx", image_tower)
+    pixels = torch.randn(5, 3, 16, 16, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        features = personal.encode(pixels)  # (5, 16, 32)
+        expected = personal.answers(features)[:1]
+    assert_same(runtime.InferenceSession(tmp_path / "client.onnx"), pixels if image_tower else features, expected)
 
 
 def test_metadata_say_what_the_file_is_and_how_images_are_prepared(runtime, tiny, tmp_path):
