@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -169,3 +170,5 @@ def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):
     assert "recognised as clients/<client>/{train,test}/<class>/*" in printed(executed)
     assert "the same answer: True" in printed(executed)
     assert (tmp_path / "results" / "personal_0.safetensors").stat().st_size < 500_000
+    whole = [find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")]
+    assert ("without PyTorch: " if all(whole) else "skipped, as onnxruntime is not installed") in printed(executed)
