@@ -170,5 +170,5 @@ def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):
     assert "recognised as clients/<client>/{train,test}/<class>/*" in printed(executed)
     assert "the same answer: True" in printed(executed)
     assert (tmp_path / "results" / "personal_0.safetensors").stat().st_size < 500_000
-    whole = [find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")]
-    assert ("without PyTorch: " if all(whole) else "skipped, as onnxruntime is not installed") in printed(executed)
+    onnx = all(map(find_spec, ("onnxruntime", "onnxscript")))
+    assert ("without PyTorch: " if onnx else "skipped, as onnxruntime is not installed") in printed(executed)

@@ -49,6 +49,12 @@ def tiny(tiny_clip):
     return Personalised(method, NAMES, tiny_clip, None, model, lent)
 
 
+def the_notebooks_cell() -> str:
+    cells = nbformat.read(NOTEBOOKS / "02_your_own_data.ipynb", as_version=4).cells
+    (cell,) = [cell.source for cell in cells if "onnxruntime.InferenceSession" in cell.source]
+    return cell
+
+
 def assert_same(session, images, expected):
     """The session's answers to one image, and to all of them."""
     (given,) = session.get_inputs()
@@ -127,10 +133,13 @@ def test_what_cannot_be_exported_is_refused(tiny, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_notebooks_cell_is_skipped_without_the_extra(capsys):
+    exec(the_notebooks_cell(), {"find_spec": lambda name: None})
+    assert capsys.readouterr().out.startswith("skipped, as onnxruntime is not installed: pip install 'pfedmoap[onnx]'")
+
+
 def test_the_notebooks_lines_run_without_this_package_and_without_torch(runtime, trained, tmp_path):
-    cells = nbformat.read(NOTEBOOKS / "02_your_own_data.ipynb", as_version=4).cells
-    (cell,) = [cell.source for cell in cells if "onnxruntime.InferenceSession" in cell.source]
-    _, comment, alone = cell.partition("    # All that is needed elsewhere")
+    _, comment, alone = the_notebooks_cell().partition("    # All that is needed elsewhere")
     lines = [line for line in alone.splitlines()[1:] if line and "import" not in line]
     assert comment and len(lines) == 10
     personal = trained(PromptFL())
