@@ -95,13 +95,14 @@ class Clip:
         return open_clip.get_tokenizer(self.name)
 
     @cached_property
-    def _preprocessing(self) -> PreprocessCfg:
+    def preprocessing(self) -> PreprocessCfg:
+        """The model's own: size, mean, standard deviation, interpolation."""
         return PreprocessCfg(**open_clip.get_model_preprocess_cfg(self.model))
 
     @cached_property
     def _test_view(self) -> Callable[[Image.Image], Image.Image]:
         """The model's own preprocessing, without what `normalise` does."""
-        *view, to_tensor, normalise = image_transform_v2(self._preprocessing, is_train=False).transforms
+        *view, to_tensor, normalise = image_transform_v2(self.preprocessing, is_train=False).transforms
         assert isinstance(to_tensor, transforms.ToTensor) and isinstance(normalise, transforms.Normalize)
         return transforms.Compose(view)
 
@@ -116,7 +117,7 @@ class Clip:
     @cached_property
     def _mean_and_std(self) -> Tensor:
         """(2, 3, 1, 1), on the CLIP's device."""
-        return torch.tensor([self._preprocessing.mean, self._preprocessing.std])[..., None, None].to(self.device)
+        return torch.tensor([self.preprocessing.mean, self.preprocessing.std])[..., None, None].to(self.device)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """By the model's mean and standard deviation: (..., 3, H, W), uint8 -> fp32."""
@@ -140,7 +141,10 @@ class Clip:
 
     def _encoded(self, tower: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Normalised; timm's towers take few images at a time on CPUs, as more would not stay in the cache."""
-        images, size = images.to(self.device, self.dtype), len(images)
+        images = images.to(self.device, self.dtype)
+        if torch.compiler.is_exporting():  # a graph takes any number of images, and has no loop over parts
+            return F.normalize(tower(images).float(), dim=-1)
+        size = len(images)
         if isinstance(self.model.visual, TimmModel) and self.device.type == "cpu":
             images, size = images.contiguous(memory_format=torch.channels_last), 8
         return F.normalize(torch.cat([tower(part) for part in images.split(size)]).float(), dim=-1)

@@ -33,6 +33,10 @@ ALLOWED = {
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),
+    "datasets": ("data.hub", "data.partitioners"),
+    "flwr_datasets": ("data.partitioners",),
+    "pyarrow": ("data.hub",),
+    "onnx": ("experiments.exporting",),
     "ray": ("experiments.ray",),
     "typer": ("commands",),
     "papermill": ("batch",),

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -182,3 +183,5 @@ def test_your_own_data_runs_from_folders_to_a_personal_model(tmp_path):
     assert "recognised as clients/<client>/{train,test}/<class>/*" in printed(executed)
     assert "the same answer: True" in printed(executed)
     assert (tmp_path / "results" / "personal_0.safetensors").stat().st_size < 500_000
+    onnx = all(map(find_spec, ("onnxruntime", "onnxscript")))
+    assert ("without PyTorch: " if onnx else "skipped, as onnxruntime is not installed") in printed(executed)

@@ -54,7 +54,7 @@ def examine(federation: Federation, late: Federation, newcomers: Sequence[int]) 
     nothing = _with_images(data, newcomers, 0)
     tested = {client: method.tested(lent, {}, client, late.context) for client, lent in downloads.items()}
     cold = evaluate_models(method, tested, downloads, nothing, late.context).accuracies
-    times = sorted({1, 2, epochs, 2 * epochs})
+    times = sorted({1, 2, epochs})
     curves = {"epochs": {count: learned(downloads, count) for count in times}}
     *fewer, most = _counts(data, newcomers)
     curves["images"] = {count: learned(downloads, epochs, _with_images(data, newcomers, count)) for count in fewer}

@@ -33,8 +33,8 @@ data = typer.Typer(
 
 @data.command()
 def examine(
-    names: Annotated[list[str] | None, typer.Argument(help="Such as caltech101, or folders for your own images; "
-                                                           "all if none.", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Such as caltech101, folders for your own images, "
+                                                           "or hf:NAME; all if none.", show_default=False)] = None,
     check: Annotated[bool, typer.Option("--check", help="Open every image, not just a few.")] = False,
     show: Annotated[Path | None, typer.Option(help="Write a contact sheet: some images of every class.",
                                               metavar="FILE.png")] = None,

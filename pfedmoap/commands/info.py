@@ -95,7 +95,8 @@ def _data_sets(root: Path | None) -> dict[str, str]:
         except UserError as error:
             return str(error)
 
-    return {name: describe(name) for name in dataset_names()}
+    return {name: describe(name) for name in dataset_names()} | {
+        "hf:NAME": "from Hugging Face's hub, or a folder of parquet files; `pfedmoap data hf:NAME` looks at it"}
 
 
 def _on_disk(cache: Path) -> dict[str, str]:

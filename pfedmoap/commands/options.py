@@ -11,6 +11,7 @@ import click
 from typer.core import TyperOption
 
 from pfedmoap import experiments
+from pfedmoap.data import HUB
 from pfedmoap.errors import UserError, recognise
 from pfedmoap.experiments import Experiment, build_method, dataset_names
 from pfedmoap.methods import METHODS, Method
@@ -88,7 +89,9 @@ def build_methods(names: Sequence[str], settings: Mapping[str, Any]) -> list[Met
 
 
 def known_dataset(name: str) -> str:
-    """The data set that a name means; "Animals" is animals, and validation draws keep their ending."""
+    """The data set that a name means: "Animals" is animals; validation draws keep their ending, `hf:...` all of it."""
+    if name.startswith(HUB):
+        return name
     stem, ending, _ = name.partition("-validation")
     return recognise(stem, dataset_names(), "data set") + ending
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context,
-    dataset: Annotated[str, what("Embedded, on disk (see `pfedmoap data`), or folders: your own.")] = "animals",
+    dataset: Annotated[str, what("Embedded, on disk (see `pfedmoap data`), your own folders, or hf:NAME.")] = "animals",
     method: Annotated[list[str], what("Method, several separated by commas, or all.")] = ["pfedmoap"],  # noqa: B006
     profile: Annotated[str, what("Settings to start from: smoke, quick, long or paper.")] = "quick",
     seed: Annotated[list[str], what("Seed, or several separated by commas.")] = ["1"],  # noqa: B006
@@ -46,6 +46,8 @@ def run(
       pfedmoap run --dataset caltech101 --data-root DIR --shots none
 
       pfedmoap run --dataset folders --data-root DIR
+
+      pfedmoap run --dataset hf:NAME
     """
     from pfedmoap.commands import console
     from pfedmoap.commands.options import build_experiments

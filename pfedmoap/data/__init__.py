@@ -15,9 +15,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "downloads": ["download"],
         "features": ["image_features"],
         "folders": ["FOLDERS"],
+        "hub": ["HUB", "HubImages", "is_own", "load_from_hub"],
         "images": ["CIFAR", "ImageArray", "ImageFiles", "read_image", "to_rgb"],
         "imageset": ["ImageSet", "Split"],
-        "partitions": ["PARTITIONS", "Partition", "partition", "suggested"],
+        "partitions": ["PARTITIONS", "Partition", "partition", "refuse_unknown_partition", "suggested"],
         "sheets": ["contact_sheet", "write_contact_sheet"],
     },
 )

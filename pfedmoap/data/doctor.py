@@ -2,20 +2,23 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from pfedmoap.data import cache
 from pfedmoap.data.cards import Card, find_card
 from pfedmoap.data.folders import FOLDERS, composed
+from pfedmoap.data.hub import HubImages
 from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.errors import UserError
+from pfedmoap.system import as_file_name
 
 SAMPLE = 32  # images that the quick check opens
 
@@ -119,34 +122,36 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
 def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> tuple[str, tuple[str, ...]]:
     """Looks for empty files, and opens some or all of the others; returns the finding in words, and problems."""
     images = [part.images for part in (imageset.train, imageset.test)]
-    if not all(isinstance(part, ImageFiles) for part in images):
+    if not all(isinstance(part, (ImageFiles, HubImages)) for part in images):
         return "no image files", ()
-    paths = [path for part in images for path in part.paths]
+    paths = [path for part in images for path in getattr(part, "paths", ())]
     empty = [f"{path} is empty: replace or delete it" for path in paths if os.stat(path).st_size == 0]
-    chosen = range(len(paths)) if every_file else np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))
-    broken = _unreadable(paths[index] for index in chosen if os.stat(paths[index]).st_size)
+    places = [(part, index) for part in images for index in range(len(part))]
+    chosen = range(len(places)) if every_file else np.unique(np.linspace(0, len(places) - 1, SAMPLE).astype(int))
+    broken = _unreadable(places[index] for index in chosen if not paths or os.stat(paths[index]).st_size)
     opened = tqdm(broken, "opening images", len(chosen), unit=" images", delay=1, disable=not (progress and every_file))
     problems = (*empty, *(problem for problem in opened if problem))
     how = "all opened" if every_file else f"{len(chosen)} opened"
-    return f"{len(problems)} of {len(paths)} files broken, {how}" if problems else f"files fine, {how}", problems
+    return f"{len(problems)} of {len(places)} files broken, {how}" if problems else f"files fine, {how}", problems
 
 
-def _unreadable(paths: Iterable[str]) -> Iterable[str | None]:
-    def read(path: str) -> str | None:
+def _unreadable(places: Iterable[tuple[Sequence[Image.Image], int]]) -> Iterable[str | None]:
+    def read(place: tuple[Sequence[Image.Image], int]) -> str | None:
+        images, index = place
         try:
-            ImageFiles([path])[0]
+            images[index]
         except UserError as error:
             return str(error)
 
     with ThreadPoolExecutor() as pool:  # decoders let other threads run
-        yield from pool.map(read, paths)
+        yield from pool.map(read, places)
 
 
 def cached_features(imageset: ImageSet, cache_dir: str | Path) -> tuple[str, ...]:
     """One line per backbone: the tables of features that the cache holds of this very content."""
     lines = defaultdict(list)
     for table in cache.cached_tables(cache_dir):
-        if (table.dataset, table.data) == (imageset.name, imageset.fingerprint[:12]):
+        if (table.dataset, table.data) == (as_file_name(imageset.name), imageset.fingerprint[:12]):
             lines[table.backbone].append(f"{table.split} {table.kind} {table.rows}")
     return tuple(f"{backbone}: {', '.join(parts)}" for backbone, parts in lines.items())
 

@@ -25,11 +25,13 @@ from tqdm import tqdm
 from pfedmoap.clip import Clip
 from pfedmoap.data.cache import write_backbone
 from pfedmoap.data.feature_table import FeatureTable
+from pfedmoap.data.hub import HubImages
 from pfedmoap.data.images import CIFAR, ImageFiles, cifar_view
 from pfedmoap.data.imageset import ImageSet
 from pfedmoap.data.views import training_pixels
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.randomness import generator
+from pfedmoap.system import as_file_name
 
 BATCH, GPU_BATCH = 32, 128
 AHEAD = 2  # batches that a GPU has been given beyond the one that the host waits for
@@ -96,7 +98,7 @@ def image_features(
 
 def folder_of(imageset: ImageSet, cache_dir: str | Path) -> Path:
     """The folder of a set's features; other content has another fingerprint and hence another folder."""
-    return Path(cache_dir) / f"{imageset.name}-{imageset.fingerprint[:12]}"
+    return Path(cache_dir) / f"{as_file_name(imageset.name)}-{imageset.fingerprint[:12]}"
 
 
 def _complete(table: FeatureTable, views: "_Views", indices: np.ndarray, progress: bool) -> None:
@@ -235,7 +237,7 @@ def _decoded(views: _Views, batches: Sequence[np.ndarray]) -> Iterator[np.ndarra
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     many = sum(map(len, batches)) >= MANY_IMAGES and cores >= MANY_CORES
-    workers = min(cores, MOST_WORKERS) if many and isinstance(views.images, ImageFiles) else 0
+    workers = min(cores, MOST_WORKERS) if many and isinstance(views.images, (ImageFiles, HubImages)) else 0
     loader = DataLoader(
         views,
         batch_sampler=batches,

@@ -183,10 +183,10 @@ def composed(name: str) -> str:
 
 def _image_set(root: Path, rows: Sequence[Row], found: str, counts: dict[str, int]) -> ImageSet:
     rows = [Row(row.path, *map(composed, row[1:])) for row in rows]
-    _check_classes(root, rows)
-    _check_names(root, sorted({row.label for row in rows}))
+    check_classes(root, rows)
+    check_names(root, sorted({row.label for row in rows}))
     rows = [row for row in rows if not row.path.endswith("/")]
-    names, clients, domains = (_numbered(row[column] for row in rows) for column in (1, 3, 4))
+    names, clients, domains = (numbered(row[column] for row in rows) for column in (1, 3, 4))
 
     def entry(row: Row) -> layout.Entry:
         return layout.Entry(row.path, names[row.label], domains.get(row.domain, 0), clients.get(row.client, 0))
@@ -202,11 +202,13 @@ def _image_set(root: Path, rows: Sequence[Row], found: str, counts: dict[str, in
         FOLDERS, root, tuple(names), train, test, source, True, tuple(domains), tuple(clients), upright=True)
 
 
-def _numbered(values: Iterable[str]) -> dict[str, int]:
+def numbered(values: Iterable[str]) -> dict[str, int]:
+    """Names and their numbers, in natural order; "" is none."""
     return {value: number for number, value in enumerate(sorted(set(values) - {""}, key=_natural))}
 
 
-def _check_classes(root: Path, rows: Sequence[Row]) -> None:
+def check_classes(root: Path | str, rows: Sequence[Row]) -> None:
+    """Refuses a class without images, or with test images alone; `root` is what the error calls the set."""
     present = {row.label for row in rows if not row.path.endswith("/")}
     trained = {row.label for row in rows if not row.path.endswith("/") and row.part != "test"}
     empty = sorted({row.path for row in rows if row.label not in present})
@@ -218,7 +220,7 @@ def _check_classes(root: Path, rows: Sequence[Row]) -> None:
                         "add some, or remove it")  # fmt: skip
 
 
-def _check_names(root: Path, labels: Sequence[str]) -> None:
+def check_names(root: Path | str, labels: Sequence[str]) -> None:
     """Refuses classes that CLIP could not tell apart, as its tokenizer reads neither case nor underscores."""
     seen: dict[str, str] = {}
     for label in labels:

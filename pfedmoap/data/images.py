@@ -1,5 +1,6 @@
 """Images in files or in memory, as sequences of RGB images."""
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -57,19 +58,20 @@ class ImageArray(Sequence[Image.Image]):
         return Image.fromarray(self.pixels[index])
 
 
-def read_image(path: str | Path, upright: bool = False) -> Image.Image:
+def read_image(path: str | Path, upright: bool = False, content: bytes | None = None) -> Image.Image:
     """Decodes a whole image file to mode RGB; of an animation or a file of several pages, the first picture.
 
     Args:
         path: the file.
         upright: turn it as its EXIF data say, so that CLIP sees what people see. Benchmark sets are read without, as
             torchvision reads them.
+        content: the file's bytes, if they are at hand; `path` is then what errors call it.
 
     Raises:
         UserError: the file is missing, unreadable, truncated, no image, too large or too narrow.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             width, height = image.size
             if max(width, height) <= MOST_ELONGATED * min(width, height):
                 image.load()

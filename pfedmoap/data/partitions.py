@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pfedmoap.data.imageset import ImageSet
+from pfedmoap.data.partitioners import FLOWER, deal, refuse_unknown_partitioner
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
@@ -58,6 +59,8 @@ def partition(
             training and test images. `domain_dirichlet`: each domain belongs to clients/domains clients, domain by
             domain, which share it as in `dirichlet`. `iid`: shuffled and dealt evenly. `by_domain`: each domain is a
             client. `given`: the images belong to clients already, as in `clients/<client>/...` (see `data.folders`).
+            `flwr:DirichletPartitioner` and others of Flower's deal the training images (`data.partitioners`), and each
+            class's test images follow them (`following`).
         clients: number of clients.
         seed: of the run.
         shots: training images per class of the whole set (a smaller number takes a subset of a larger one's);
@@ -68,8 +71,7 @@ def partition(
     Raises:
         UserError: the protocol is unknown, or the clients cannot all get training and test images.
     """
-    if protocol not in PARTITIONS:
-        raise UserError(f"no partition protocol is called {protocol!r}: use one of {', '.join(PARTITIONS)}")
+    refuse_unknown_partition(protocol)
     if clients < 1 or (shots is not None and shots < 1) or not 0 < alpha < float("inf"):
         raise UserError(f"clients ({clients}) and shots ({shots}) must be at least 1, and alpha ({alpha}) above 0")
     labels = imageset.train.labels
@@ -84,6 +86,11 @@ def partition(
         train, test = dirichlet(labels, imageset.test.labels, kept, everything, clients, seed, alpha)
     elif protocol == "domain_dirichlet":
         train, test = domain_dirichlet(imageset, kept, clients, seed, alpha)
+    elif protocol.startswith(FLOWER):
+        train = [kept[rows] for rows in deal(protocol, labels[kept], clients, seed, alpha)]
+        test = following(train, labels, imageset.test.labels, seed)
+        left_out = len(kept) - sum(map(len, train))
+        notes += (f"{protocol} leaves {left_out} training images out",) * bool(left_out)
     else:
         train, test = owned(imageset, protocol, kept, clients)
     for client in range(clients):
@@ -96,6 +103,15 @@ def partition(
         for own, part in ((labels, train), (imageset.test.labels, test))
     )
     return Partition(train, test, train_labels, test_labels, notes)
+
+
+def refuse_unknown_partition(name: str) -> None:
+    """Raises a UserError unless a partition protocol has that name."""
+    if name.startswith(FLOWER):
+        refuse_unknown_partitioner(name)
+    elif name not in PARTITIONS:
+        raise UserError(f"no partition protocol is called {name!r}: use one of {', '.join(PARTITIONS)}, or one of "
+                        f"Flower's, such as {FLOWER}DirichletPartitioner")  # fmt: skip
 
 
 def suggested(imageset: ImageSet, protocol: str | None = None, clients: int | None = None) -> tuple[str, int]:
@@ -192,6 +208,25 @@ def iid(kept: np.ndarray, n_test: int, clients: int, seed: int) -> tuple[list[np
     """Shuffled and dealt; the numbers of images differ by at most one."""
     train = np.array_split(generator(seed, "partition", "train").permutation(kept), clients)
     return train, np.array_split(generator(seed, "partition", "test").permutation(n_test), clients)
+
+
+def following(
+    train: Sequence[np.ndarray], train_labels: np.ndarray, test_labels: np.ndarray, seed: int
+) -> list[np.ndarray]:
+    """Test images in the proportions of the training images: a client with a third of a class is tested on a third.
+
+    Test images of a class that nobody has been dealt are left out.
+
+    Args:
+        train: each client's training images, as indices into `train_labels`.
+        test_labels: of all test images.
+        seed: of which ones.
+    """
+    counts = np.stack([np.bincount(train_labels[own], minlength=train_labels.max() + 1) for own in train], 1)
+    dealt = np.flatnonzero(counts.sum(1))  # (classes,)
+    proportions = counts[dealt] / counts[dealt].sum(1, keepdims=True)  # (classes, clients)
+    everything = np.arange(len(test_labels))
+    return spread(test_labels, everything, dealt, proportions, generator(seed, "partition", "following"))
 
 
 def domain_dirichlet(

@@ -3,7 +3,18 @@
 from pathlib import Path
 
 from pfedmoap import embedded
-from pfedmoap.data import FOLDERS, ON_DISK, Diagnosis, ImageSet, diagnose, download, find_card, load_from_disk
+from pfedmoap.data import (
+    FOLDERS,
+    HUB,
+    ON_DISK,
+    Diagnosis,
+    ImageSet,
+    diagnose,
+    download,
+    find_card,
+    load_from_disk,
+    load_from_hub,
+)
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.experiments.published import published_cells
 
@@ -22,25 +33,35 @@ PUBLISHED = {
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Every data set that `load_dataset` knows: the embedded ones, which need no files, those on disk, `folders`."""
+    """Every data set that `load_dataset` knows: the embedded ones, which need no files, those on disk, `folders`.
+
+    Besides these there is `hf:NAME`, any set in Hugging Face's format (see `data.hub`).
+    """
     return (*embedded.NAMES, *ON_DISK, FOLDERS)
+
+
+def _refuse_unknown(name: str) -> None:
+    if not name.startswith(HUB):
+        refuse_unknown([name], dataset_names(), "data set")
 
 
 def load_dataset(name: str, root: str | Path | None = None) -> ImageSet:
     """Loads a data set; images are decoded later, when they are asked for.
 
     Args:
-        name: one of `dataset_names()`; an embedded set's name may end in "-validation" (see `embedded.load`).
+        name: one of `dataset_names()`, or `hf:...`; an embedded set's name may end in "-validation" (see
+            `embedded.load`).
         root: the folder that holds the set's own folder (or that folder itself); for `folders` the folder of your
-            images or a CSV file that lists them (see `data.folders`); not used by embedded sets.
+            images or a CSV file that lists them (see `data.folders`); for `hf:PATH` the folder that PATH starts
+            from; not used by embedded sets.
 
     Raises:
         UserError: the name is unknown, the root is missing, or the files under it are not what they should be.
     """
     if name.removesuffix(embedded.VALIDATION) in embedded.NAMES:
         return embedded.load(name)
-    refuse_unknown([name], dataset_names(), "data set")
-    return load_from_disk(name, root)
+    _refuse_unknown(name)
+    return load_from_hub(name, root) if name.startswith(HUB) else load_from_disk(name, root)
 
 
 def validation_draw(name: str) -> str:
@@ -62,7 +83,7 @@ def download_dataset(name: str, root: str | Path, progress: bool = True) -> str:
     Raises:
         UserError: there is nothing to download, the network or the disk fails, or a file is not what it should be.
     """
-    refuse_unknown([name], list(dataset_names()), "data set")
+    _refuse_unknown(name)
     if name not in ON_DISK:
         raise UserError(f"{name} needs no download: its images come with the package, or are your own.")
     return download(name, root, progress)
@@ -74,7 +95,7 @@ def examine(
     """Examines one data set.
 
     Args:
-        name: one of `dataset_names()`.
+        name: one of `dataset_names()`, or `hf:...`.
         root: the folder of the data sets on disk.
         cache_dir: the feature cache.
         every_file: open every image, not just a few; takes minutes for a large set.
@@ -83,7 +104,7 @@ def examine(
     Raises:
         UserError: there is no data set of that name. Whatever is wrong with one is in the diagnosis.
     """
-    refuse_unknown([name], list(dataset_names()), "data set")
+    _refuse_unknown(name)
     score = published_zero_shot(name)
     try:
         imageset = load_dataset(name, root)

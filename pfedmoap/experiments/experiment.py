@@ -13,11 +13,12 @@ from typing import Any
 from pfedmoap.beyond import LOCAL, QUESTIONS, NewClients, Question, question
 from pfedmoap.checkpoints import ASSETS
 from pfedmoap.client import Recipe
-from pfedmoap.data import PARTITIONS
+from pfedmoap.data import PARTITIONS, refuse_unknown_partition
 from pfedmoap.errors import UserError, refuse_unknown, require
 from pfedmoap.methods import METHODS, Method, PFedMoAP
 from pfedmoap.privacy import Privacy
 from pfedmoap.released import PAPER, SWITCHES, Protocol
+from pfedmoap.system import as_file_name
 
 PROTOCOL_HELP = (
     "Where the two differ: paper, released, or, with commas between, what shall be as in the released code. "
@@ -44,7 +45,7 @@ class Experiment:
     method: Method = field(default_factory=PFedMoAP)
     seed: int = setting(1, "Data", "Seed of the partition, the shots, the prompts, the gates and the batches.")
     clients: int = setting(10, "Data", "N, number of clients.")
-    partition: str = setting("label_disjoint", "Data", f"How images are dealt to clients: {', '.join(PARTITIONS)}.")
+    partition: str = setting("label_disjoint", "Data", f"How images are dealt: {', '.join(PARTITIONS)}, flwr:NAME.")
     alpha: float = setting(0.5, "Data", "Concentration of the Dirichlet partitions; smaller is more heterogeneous.")
     shots: int | None = setting(16, "Data", "Training images per class; 'none' takes all.")
     views: int = setting(1, "Data", "V, augmented training views per image; 0 trains on the test view.")
@@ -77,7 +78,6 @@ class Experiment:
             "method": (isinstance(self.method, Method), f"a method such as {', '.join(METHODS)}"),
             "seed": whole("seed", 0),
             "clients": whole("clients", 1),
-            "partition": (self.partition in PARTITIONS, f"one of {', '.join(PARTITIONS)}"),
             "alpha": (self.alpha > 0, "a number > 0"),
             "shots": (self.shots is None or (_is_whole(self.shots) and self.shots >= 1), "None or >= 1"),
             "views": whole("views", 0),
@@ -93,6 +93,7 @@ class Experiment:
             "schedule": (self.schedule in ("constant", "cosine"), "constant or cosine"),
             "protocol": (isinstance(self.protocol, Protocol), "a Protocol, such as PAPER or RELEASED"),
         })
+        refuse_unknown_partition(self.partition)
         experts = getattr(self.method, "experts", None)
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")
@@ -167,7 +168,7 @@ class Experiment:
     @property
     def label(self) -> str:
         """The name of its record: readable first, unique last."""
-        return f"{self.dataset}-{self.method.name}-s{self.seed}-{self.key}"
+        return f"{as_file_name(self.dataset)}-{self.method.name}-s{self.seed}-{self.key}"
 
 
 def build_method(name: str, **settings: Any) -> Method:

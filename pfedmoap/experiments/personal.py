@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from pfedmoap import clip as clips
 from pfedmoap import gating
 from pfedmoap.data import CIFAR, read_image, to_rgb
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import exporting
 from pfedmoap.experiments.experiment import build_method
 from pfedmoap.experiments.preparation import Prepared
 from pfedmoap.experiments.store import write_atomically
@@ -108,14 +110,32 @@ class Personalised:
             UserError: the file cannot be read as an image.
         """
         image = to_rgb(image) if isinstance(image, Image.Image) else read_image(image, upright=True)
-        encode = self.clip.encode_spatial if self.method.spatial else self.clip.encode_images
-        features = encode(self.clip.preprocess(image)[None])[None]  # (1, 1, d)
-        logits = self.method.logits(self._model, self._fixed, features, self._context)[0, 0]  # (C,)
-        values, labels = logits.softmax(-1).topk(min(top, len(self.class_names)))
-        weights = self._gate_weights(features)[labels].cpu().numpy()  # (k, 1+K)
+        probabilities, weights = self.answers(self.encode(self.clip.preprocess(image)[None]))  # (1, C), (1, C, 1+K)
+        values, labels = probabilities[0].topk(min(top, len(self.class_names)))
+        weights = weights[0, labels].cpu().numpy()  # (k, 1+K)
         experts = ("own prompt", *(f"expert {number}" for number in range(1, weights.shape[1])))[: weights.shape[1]]
         names = tuple(self.class_names[label] for label in labels.tolist())
         return Prediction(names, tuple(values.tolist()), experts, weights)
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor]:
+        """Preprocessed images (B, 3, H, W) -> the features that the method looks at: (B, d) or (B, M, d)."""
+        return self.clip.encode_spatial if self.method.spatial else self.clip.encode_images
+
+    def answers(self, features: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        """What the model says about several images.
+
+        Args:
+            features: (B, d), or (B, M, d) for methods that see every image position; normalised.
+            context: in place of its own, such as one that has the text features already.
+
+        Returns:
+            The probabilities of all classes (B, C), and the weights of the attention gate, mean over heads (B, C, 1+K);
+            (B, C, 0) where there is no such gate.
+        """
+        context = context or self.context
+        logits = self.method.logits(self._model, self.fixed, features[None], context)[0]  # (B, C)
+        return logits.softmax(-1), self._gate_weights(features, context)
 
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file whose metadata (JSON) say what the tensors are; CLIP itself is not in it.
@@ -160,8 +180,23 @@ class Personalised:
                        for kind in (MODEL, LENT))
         return cls(method, tuple(description["class_names"]), clip, wanted["weights"], model, lent)
 
+    def export_onnx(self, path: str | Path, image_tower: bool = False) -> None:
+        """Writes an ONNX file that runs without this package and PyTorch, such as with onnxruntime.
+
+        Its input is `features` (B, d), normalised, or (B, M, d) for methods that see every image position; with
+        `image_tower` it is `pixels` (B, 3, H, W), preprocessed. It returns `probabilities` (B, C) and, with an
+        attention gate, `gate_weights` (B, C, 1+K), the mean over heads. B is free. Its metadata say how images are
+        preprocessed (`exporting.metadata`). Text features are constants, so that a file is small: 15 kB for a prompt of
+        ten classes, 0.4 MB with an attention gate, 1 MB for FedOTP, and 15 MB more with the embedded image tower.
+
+        Raises:
+            UserError: the extra `onnx` is not installed, the file cannot be written, or CLIP computes in bf16.
+        """
+        write_atomically(Path(path), exporting.as_onnx(self, image_tower))
+
     @cached_property
-    def _context(self) -> Context:
+    def context(self) -> Context:
+        """The frozen CLIP's side."""
         encoder = PromptEncoder(self.clip, self.class_names)
         start = torch.zeros(1, self.clip.token_width)  # whoever has a personal model needs no start
         return Context(TextFeatures(encoder), encoder.handwritten(), self.clip.logit_scale, start, seed=0)
@@ -172,16 +207,16 @@ class Personalised:
         return {name: tensor[None].to(self.clip.device).float() for name, tensor in self.model.items()}
 
     @cached_property
-    def _fixed(self) -> Tensors:
-        return self.method.fixed(self._model, [self.lent], self._context)
+    def fixed(self) -> Tensors:
+        """What the method encodes once, such as the experts' text features."""
+        return self.method.fixed(self._model, [self.lent], self.context)
 
-    def _gate_weights(self, features: Tensor) -> Tensor:
-        """(1, 1, d) -> (C, 1+K): mean over heads; (C, 0) where there is no attention gate."""
-        if "experts" not in self._fixed or self.method.gate != "attention":
-            return torch.zeros(len(self.class_names), 0)
-        text = self._context.text(self._model["prompt"])  # (1, C, d)
-        _, weights = gating.attend(self._model, **self.method.gate_inputs(self._fixed, features, text))
-        return weights[0, 0].mean(1)  # from (C, heads, 1+K)
+    def _gate_weights(self, features: Tensor, context: Context) -> Tensor:
+        if "experts" not in self.fixed or self.method.gate != "attention":
+            return torch.zeros(features.shape[0], len(self.class_names), 0)
+        text = context.text(self._model["prompt"])  # (1, C, d)
+        _, weights = gating.attend(self._model, **self.method.gate_inputs(self.fixed, features[None], text))
+        return weights[0].mean(2)  # from (B, C, heads, 1+K)
 
 
 def _read(path: Path) -> tuple[Tensors, dict]:

@@ -14,7 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from pfedmoap.clip import load_clip
-from pfedmoap.data import FOLDERS, ON_DISK
+from pfedmoap.data import FOLDERS, ON_DISK, is_own
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.examination import examine
@@ -133,13 +133,17 @@ def reasons(failed: Iterable[tuple[Experiment, PfedmoapError]]) -> str:
 
 def refuse_other_images(experiments: Sequence[Experiment], place: Place, store: Store) -> None:
     """Refuses to reuse the record of other images: folders of one name, and hence one record, may have changed."""
-    records = [record for run in experiments if run.dataset == FOLDERS and (record := store.get(run))]
-    if records and place.data_root:
-        imageset = load_dataset(FOLDERS, place.data_root)
-        for record in records:
-            if record["data"]["fingerprint"] != imageset.fingerprint:
-                raise UserError(f"{store.folder} has this run for other images than those in {place.data_root}: choose "
-                                f"another folder (--results DIR), or run it again in its place (--force).")
+    fingerprints: dict[str, str] = {}
+    for run in experiments:
+        own = is_own(run.dataset) and (run.dataset != FOLDERS or place.data_root)
+        if not own or (record := store.get(run)) is None:
+            continue
+        if run.dataset not in fingerprints:
+            fingerprints[run.dataset] = load_dataset(run.dataset, place.data_root).fingerprint
+        if record["data"]["fingerprint"] != fingerprints[run.dataset]:
+            where = place.data_root if run.dataset == FOLDERS else run.dataset
+            raise UserError(f"{store.folder} has this run for other images than those in {where}: choose "
+                            f"another folder (--results DIR), or run it again in its place (--force).")
 
 
 def _compute_features(experiments: Sequence[Experiment], place: Place, jobs: int, progress: bool) -> None:
@@ -154,7 +158,7 @@ def _compute_features(experiments: Sequence[Experiment], place: Place, jobs: int
     for experiment in experiments:
         kind = experiment.method.spatial, experiment.method.remembers_images
         different[tuple(getattr(experiment, name) for name in settings) + kind] = experiment
-    on_disk = {kind: run for kind, run in different.items() if run.dataset in (*ON_DISK, FOLDERS)}
+    on_disk = {kind: run for kind, run in different.items() if is_own(run.dataset) or run.dataset in ON_DISK}
     for experiment in on_disk.values():
         with suppress(PfedmoapError):
             prepare(experiment, place, progress)

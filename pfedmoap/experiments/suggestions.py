@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pfedmoap.clip import load_clip
-from pfedmoap.data import FOLDERS, ON_DISK, ImageSet, image_features, suggested
+from pfedmoap.data import ON_DISK, ImageSet, image_features, is_own, suggested
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.experiments.preparation import Place, dealt
@@ -29,7 +29,7 @@ def suggested_settings(imageset: ImageSet, given: Mapping[str, Any] = {}) -> dic
     training images are used, unless whole classes are dealt: then the profile's shots are.
 
     Args:
-        imageset: any set; those that are not `folders` suggest nothing.
+        imageset: any set; those that are not `folders` or `hf:...` suggest nothing.
         given: settings that are decided already, such as partition or clients; they are kept, and the others fit them.
 
     Returns:
@@ -38,7 +38,7 @@ def suggested_settings(imageset: ImageSet, given: Mapping[str, Any] = {}) -> dic
     Raises:
         UserError: there are too few classes or images to share.
     """
-    if imageset.name != FOLDERS:
+    if not is_own(imageset.name):
         return {}
     partition, clients = suggested(imageset, given.get("partition"), given.get("clients"))
     settings = {"partition": partition, "clients": clients}
@@ -72,7 +72,7 @@ def poor_match(experiment: Experiment, place: Place = Place(), progress: bool = 
     Raises:
         UserError: what the run itself would be refused for.
     """
-    if experiment.dataset not in (FOLDERS, *ON_DISK):
+    if not is_own(experiment.dataset) and experiment.dataset not in ON_DISK:
         return None
     imageset = load_dataset(experiment.dataset, place.data_root)
     tested = np.unique(np.concatenate(dealt(experiment, imageset).test))

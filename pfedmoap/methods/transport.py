@@ -27,14 +27,24 @@ def partial_transport(
     shape = cost.transpose(-1, -2).shape
     kernel = (-cost / regularisation).exp().transpose(-1, -2).reshape(-1, *shape[-2:]).contiguous()  # (problems, n, M)
     u, v = torch.ones_like(kernel[:, 0]), torch.ones_like(kernel[:, :, 0])  # (problems, M), (problems, n)
+
+    def step(kernel: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The next u and v, and by which share v changes at most: (problems,)."""
+        u = rows / torch.einsum("pnm,pn->pm", kernel, v)
+        u = u if mass == 1 else u.clamp_max(1.0)
+        new = columns / torch.einsum("pnm,pm->pn", kernel, u)
+        return u, new, ((new - v).abs() / new).amax(-1)
+
+    if torch.compiler.is_exporting():  # a graph has no loop that ends by itself: who has stopped keeps what it has
+        going = u.new_ones(u.shape[:1], dtype=torch.bool)
+        for _ in range(iterations):
+            new_u, new_v, change = step(kernel, v)
+            u, v = torch.where(going[:, None], new_u, u), torch.where(going[:, None], new_v, v)
+            going = going & (change > threshold)
+        return (u[:, None] * kernel * v[..., None]).view(shape).transpose(-1, -2)
     running = torch.arange(len(kernel), device=cost.device)  # the problems that have not stopped
     for _ in range(iterations):
-        active = kernel[running]
-        new_u = rows / torch.einsum("pnm,pn->pm", active, v[running])
-        new_u = new_u if mass == 1 else new_u.clamp_max(1.0)
-        new_v = columns / torch.einsum("pnm,pm->pn", active, new_u)
-        change = ((new_v - v[running]).abs() / new_v).amax(-1)
-        u[running], v[running] = new_u, new_v
+        u[running], v[running], change = step(kernel[running], v[running])
         running = running[change > threshold]
         if not len(running):
             break

@@ -1,6 +1,7 @@
 """Where things lie: the project's folder, its results and figures, and the cache."""
 
 import os
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -13,6 +14,11 @@ PROFILES = ("smoke", "quick", "long", "paper")  # each with its own folder of re
 def cache_dir() -> Path:
     """The folder of cached image features: $PFEDMOAP_CACHE, or .cache in the project."""
     return Path(os.environ.get("PFEDMOAP_CACHE") or ROOT / ".cache")
+
+
+def as_file_name(text: str) -> str:
+    """A name as part of a file's name: `hf:user/birds` becomes hf-user-birds; of a long path the end is kept."""
+    return re.sub(r"[^\w.-]+", "-", text)[-60:]
 
 
 def results_dir(profile: str) -> Path:

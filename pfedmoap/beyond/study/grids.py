@@ -18,6 +18,11 @@ DOMAINS = {  # a set of domains: what they are called there, and clients per dom
     "office_caltech10": ("amazon", "caltech", "dslr", "webcam"),
 }
 PER_DOMAIN = 5  # clients
+# `quick` takes a part of its usual budget, so that all three questions are answered in minutes.
+SHORT: dict[str, dict[str, Any]] = {
+    NEW_CLIENTS: dict(local_epochs=3),
+    UNSEEN: dict(participation=1.0, rounds=3, local_epochs=3, shots=24),
+}
 
 
 def grids(
@@ -40,6 +45,9 @@ def grids(
     if methods is None and profile == "smoke":
         methods = IN_SMOKE
     columns = {BASE_NEW: _base_new(profile), NEW_CLIENTS: _new_clients(profile), UNSEEN: _unseen(profile)}
+    if profile == "quick":
+        columns = {name: [replace(column, settings=SHORT.get(name, {}) | column.settings) for column in each]
+                   for name, each in columns.items()}
     return {name: build_grid(name, profile, rows, each, seeds, methods, overrides) for name, each in columns.items()}
 
 
