@@ -113,7 +113,7 @@ class PromptEncoder:
 
     def __init__(self, clip: Clip, class_names: Sequence[str], memory_bytes: int = 2 * 2**30):
         self.clip, self.class_names = clip, tuple(class_names)
-        self._suffixes = [_suffix_tokens(clip, name) for name in class_names]
+        self._suffixes = suffixes(clip, class_names)
         self._memory_bytes = memory_bytes
 
     @cached_property
@@ -166,7 +166,8 @@ class PromptEncoder:
         longest = max(map(len, self._suffixes))
         room = self.clip.context_length - len(self.clip.marks.start) - context_tokens
         if longest > room:
-            name = max(self.class_names, key=lambda name: len(_suffix_tokens(self.clip, name)))
+            name = next(name for name, suffix in zip(self.class_names, self._suffixes, strict=True)
+                        if len(suffix) == longest)
             raise UserError(f"The class name {name!r} needs {longest} tokens with '.' and EOT, but "
                             f"{self.clip.name} has room for {room} behind {context_tokens} context tokens: shorten the "
                             f"name or use fewer context tokens.")
@@ -217,12 +218,12 @@ def text_path(model: str) -> str:
     return f"open_clip's own encoder: {reason}" if reason else "shared prefix: causal, and pooled where sentences end"
 
 
-def _suffix_tokens(clip: Clip, name: str) -> list[int]:
-    """Tokens of "name . [EOT]" behind a prompt, however long."""
-    if not name.strip():
+def suffixes(clip: Clip, class_names: Sequence[str]) -> list[list[int]]:
+    """Tokens of "name . [EOT]" behind a prompt, however long; one list per class."""
+    if not all(name.strip() for name in class_names):
         raise UserError("A class has an empty name; every class needs a name that its prompt can end with.")
-    words = word_tokens(clip, f"{PLACEHOLDER} {name}.")
-    return [*words[len(word_tokens(clip, PLACEHOLDER)) :], clip.marks.end]
+    before = len(word_tokens(clip, PLACEHOLDER))
+    return [[*word_tokens(clip, f"{PLACEHOLDER} {name}.")[before:], clip.marks.end] for name in class_names]
 
 
 def word_tokens(clip: Clip, text: str) -> list[int]:

@@ -7,6 +7,8 @@ from families import OF_TRANSFORMERS, OWN, Family, tiny_model
 
 from pfedmoap.clip import Clip
 from pfedmoap.errors import UserError
+from pfedmoap.experiments import Personalised, Place, from_profile, prepare, run
+from pfedmoap.methods import PFedMoAP, PromptFL
 from pfedmoap.prompts import PlainTower, PromptEncoder, initial_prompt, text_path, word_tokens
 from pfedmoap.shared_prefix import SharedPrefix
 
@@ -99,3 +101,22 @@ def test_image_features_are_the_models_own(clip):
     expected = F.normalize(clip.model.encode_image(images), dim=-1)
     torch.testing.assert_close(clip.encode_images(images), expected, atol=1e-6, rtol=1e-6)
     assert len(clip.fingerprint) == 64 and clip.logit_scale > 1
+
+
+@pytest.mark.parametrize("method", [PFedMoAP(d_gating=8), PromptFL()], ids=lambda method: method.name)
+def test_a_whole_run_trains_prompts_of_a_tower_that_is_not_causal(method, tmp_path):
+    clip = tiny_model(Family("MobileCLIP2-S0", fast=False), tmp_path)
+    experiment = from_profile("nature", method, profile="smoke", model=clip.name, context_tokens=4, lr=0.5,
+                              weights=str(tmp_path / "weights.safetensors"))
+    place = Place(cache=str(tmp_path / "cache"))
+    record = run(experiment, place, progress=False)
+    losses = [sum(entry["losses"].values()) for entry in record["rounds"]]
+    assert len(losses) == experiment.rounds and losses[-1] < losses[0]
+    prepared = prepare(experiment, place)
+    list(prepared.federation.rounds())
+    personal = Personalised.of(prepared, 0)
+    personal.save(tmp_path / "client.safetensors")
+    image = prepared.imageset.test.images[0]
+    loaded = Personalised.load(tmp_path / "client.safetensors", clip)
+    ours, theirs = (each.predict(image) for each in (personal, loaded))
+    assert ours.classes == theirs.classes and ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)

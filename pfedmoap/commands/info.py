@@ -63,9 +63,11 @@ def _machine() -> dict[str, Any]:
 
 def _model(name: str, weights: str | None) -> dict[str, Any]:
     from pfedmoap.clip import load_clip
+    from pfedmoap.prompts import text_path
 
     try:
         loaded = load_clip(name, weights)
+        prompts_start = len(loaded.marks.start)  # needs the tokenizer
     except UserError as error:
         return {"name": name, "missing": str(error)}
     return {
@@ -76,6 +78,8 @@ def _model(name: str, weights: str | None) -> dict[str, Any]:
         "token width e": loaded.token_width,
         "logit scale s": round(loaded.logit_scale, 4),
         "QuickGELU": loaded.quick_gelu,
+        "prompts start at position": prompts_start,
+        "prompts go through": text_path(name),
     }
 
 
