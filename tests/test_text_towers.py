@@ -96,11 +96,59 @@ def test_a_name_that_does_not_fit_is_named(clip):
         fits(torch.zeros(1, room + 1, clip.token_width))
 
 
+def kept_bytes(clip: Clip, encoder: PromptEncoder, prompts: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """What autograd keeps for backward but for weights, and the features that it is kept for."""
+    kept, weights = {}, {tensor.untyped_storage().data_ptr() for tensor in clip.model.state_dict().values()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = 0 if storage.data_ptr() in weights else storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        features = encoder(prompts)
+    return sum(kept.values()), features
+
+
+def test_classes_in_chunks_have_the_same_features_and_gradient(family, clip):
+    """Forward then keeps next to nothing, and backward no more than the bound."""
+    names = [f"{first} {second}" for first in NAMES for second in ("a", "b", "c d", "car", "old red dog")]
+    start = 50 * clip.token_embedding.weight.std() * initial_prompt(3, clip.token_width, 1)[None]
+    weights = torch.randn(1, len(names), clip.embed_dim, generator=torch.manual_seed(2))
+    prompts = [start.clone().requires_grad_() for _ in range(2)]
+    whole = PromptEncoder(clip, names)
+    estimate = whole.bytes_per_prompt(3) / whole._chunks[0].generosity
+    chunked = PromptEncoder(clip, names, memory_bytes=int(estimate / 3.5))
+    assert len(whole._chunks) == 1 and len(chunked._chunks) in (4, 5)
+    (kept, expected), (kept_in_chunks, features) = (
+        kept_bytes(clip, encoder, prompt) for encoder, prompt in zip((whole, chunked), prompts, strict=True))
+    assert kept_in_chunks < kept / 5
+    if not family.fast:
+        assert estimate == pytest.approx(kept, rel=0.1)
+    for each in (expected, features):
+        (each * weights).sum().backward()
+    assert (features - expected).norm() <= 1e-6 * expected.norm()
+    assert (prompts[1].grad - prompts[0].grad).norm() <= 1e-5 * prompts[0].grad.norm()
+    torch.testing.assert_close(chunked.handwritten(), whole.handwritten(), atol=1e-6, rtol=1e-5)
+
+
+def test_more_chunks_than_classes_are_not_made(clip):
+    encoder = PromptEncoder(clip, NAMES, memory_bytes=1)
+    assert len(encoder._chunks) == len(NAMES)
+    assert encoder(torch.zeros(2, 3, clip.token_width)).shape == (2, len(NAMES), clip.embed_dim)
+
+
 def test_image_features_are_the_models_own(clip):
     images = torch.randn(3, 3, clip.image_size, clip.image_size, generator=torch.manual_seed(0))
     expected = F.normalize(clip.model.encode_image(images), dim=-1)
     torch.testing.assert_close(clip.encode_images(images), expected, atol=1e-6, rtol=1e-6)
     assert len(clip.fingerprint) == 64 and clip.logit_scale > 1
+
+
+def test_towers_that_map_no_positions_refuse_fedotp_by_name(tmp_path):
+    coca = tiny_model(Family("coca_ViT-B-32", fast=False), tmp_path)
+    with pytest.raises(UserError, match="maps no positions: leave FedOTP out"):
+        coca.encode_spatial(torch.zeros(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize("method", [PFedMoAP(d_gating=8), PromptFL()], ids=lambda method: method.name)
