@@ -219,7 +219,8 @@ def test_info_describes_what_is_there_and_what_is_missing(call, tmp_path):
 
 
 @pytest.mark.parametrize(("model", "path"), [
-    ("embedded_clip", "shared prefix: causal"), ("ViT-B-16-SigLIP", "open_clip's own encoder: its attention is not causal"),
+    ("embedded_clip", "shared prefix: causal"),
+    ("ViT-B-16-SigLIP", "open_clip's own encoder: its attention is not causal"),
     ("RN51", None)])
 def test_info_says_which_way_prompts_go_also_without_weights(call, model, path):
     found = json.loads(call("info", "--json", "--model", model)[1])["model"]
