@@ -6,7 +6,7 @@
 The paper, in reading order; these files need torch, open_clip and numpy alone:
 
 1. `clip`        the frozen CLIP: weights, image features, hand-written text features
-2. `prompts`     learned prompts -> text features, exactly, with the prefix that all classes share
+2. `prompts`     learned prompts -> text features of any text tower; `shared_prefix`: of CLIP's own, exactly and fast
 3. `gating`      the attention gate that mixes prompt experts (equation 11), and Table 6's linear one
 4. `method`      what a method is; `methods` has one short file for each, `methods.pfedmoap` among them
 5. `client`      the local update of a cohort of clients (ClientUpdate); `graphs` repeats its steps on a GPU

@@ -1,11 +1,14 @@
-"""Files of CLIP weights: where they are, and how they are read without executing code from them."""
+"""Files of CLIP weights: where they are, how they are read without executing code from them, and what they expect."""
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -13,6 +16,8 @@ from pfedmoap.errors import UserError
 
 OPENAI_SCALARS = ("input_resolution", "context_length", "vocab_size")  # what OpenAI's state dicts hold besides weights
 ASSETS = Path(__file__).resolve().with_name("embedded") / "assets"  # the shipped CLIP
+PREPROCESSING = {"embedded_clip": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}  # where open_clip's own is another
+VIEW = "mean", "std", "interpolation", "resize_mode"  # of a preprocessing, what weights were trained with
 
 
 def find_weights(model: str, weights: str | None) -> tuple[Path, bool]:
@@ -37,6 +42,14 @@ def find_weights(model: str, weights: str | None) -> tuple[Path, bool]:
                         f"{where} on a machine with network and {remedy}.") from error
 
 
+def find_view(model: str, weights: str | None) -> dict[str, Any] | None:
+    """The preprocessing that a tag's weights were trained with; of a file that of the model's tags, if it is one."""
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    views = [open_clip.get_pretrained_cfg(model, tag) for tag in ([weights] if weights in tags else tags)]
+    views = [{key: view[key] for key in VIEW if key in view} for view in views]
+    return PREPROCESSING.get(model) or (views[0] if views and views.count(views[0]) == len(views) else None)
+
+
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
     """Reads weights without ever executing code from the file.
 
@@ -50,6 +63,21 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
     if "token_embedding.rows" in state:
         state["token_embedding.weight"] = _full_token_table(state)
     return state, openai_format
+
+
+def fit_weights(network: torch.nn.Module, state: dict[str, Tensor], name: str, path: Path) -> None:
+    """Loads weights that are all of a network's, and of no other architecture's."""
+    expected = network.state_dict()
+    state = _by_todays_names(network, state, expected)
+    wrong = [f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
+             for key, value in expected.items() if key in state and state[key].shape != value.shape]
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong += [f"{key} is missing" for key in missing] + [f"{key} is not part of the model" for key in extra]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}{more}. "
+                        f"Choose the --model they belong to.")
+    network.load_state_dict(state)
 
 
 def _read_pickled_tensors(path: Path) -> dict:
@@ -77,3 +105,19 @@ def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tens
     table = torch.from_numpy(start * 0.02)
     table[ids.long()] = rows
     return table
+
+
+def _by_todays_names(
+    network: torch.nn.Module, state: dict[str, Tensor], expected: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights that other makers or earlier releases of open_clip named otherwise, as its `load_checkpoint` reads them.
+    """
+    state = convert_state_dict(network, state)
+    if hasattr(network, "text"):
+        state = convert_to_custom_text_state_dict(state)
+    if "logit_bias" in expected:
+        state = {"logit_bias": torch.zeros_like(expected["logit_bias"])} | state
+    scalars = {key: state[key].reshape(expected[key].shape) for key in ("logit_scale", "logit_bias")
+               if key in state and key in expected and state[key].numel() == 1}
+    buffer = "text.transformer.embeddings.position_ids"  # of earlier releases of the transformers package
+    return {key: value for key, value in (state | scalars).items() if key != buffer or key in expected}

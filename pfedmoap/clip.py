@@ -1,20 +1,23 @@
 """The frozen CLIP: loading, tokens, image features and hand-written text features.
 
-Any open_clip model whose text tower is CLIP's own (causal attention, pooled at EOT) can be used: by name and
-pretrained tag, by name and local file, or as shipped in `pfedmoap/embedded` (the default).
+Any open_clip model can be used: by name and pretrained tag, by name and local file, or as shipped in
+`pfedmoap/embedded` (the default). Some tokenizers and text towers are the transformers package's, which an optional
+extra installs (`towers`).
 """
 
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import QuickGELU
@@ -24,14 +27,31 @@ from torch.overrides import TorchFunctionMode
 from torchvision import transforms
 from torchvision.transforms import functional as TF
 
-from pfedmoap.checkpoints import ASSETS, find_weights, read_state_dict
+from pfedmoap.checkpoints import ASSETS, PREPROCESSING, VIEW, find_view, find_weights, fit_weights, read_state_dict
 from pfedmoap.errors import UserError
 
-PREPROCESSING = {"embedded_clip": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}  # where open_clip's own is another
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+NO_POSITIONS = "This CLIP's image tower maps no positions: leave FedOTP out, or use another --model."
+TRANSFORMERS = ("`pip install 'pfedmoap[towers]'` installs the transformers package, and `hf download {repository}` on "
+                "a machine with network fetches the files, into the folder that HF_HOME names and that can be copied.")
 
 logger = logging.getLogger(__name__)
 open_clip.add_model_config(ASSETS)
+
+
+class Marks(NamedTuple):
+    """The tokens that a tokenizer puts around a sentence.
+
+    Attributes:
+        start: before it; none for SigLIP and mT5.
+        end: right behind it; padding itself where no other token ends a sentence (SigLIP, CLIPA).
+        padding: behind that, up to the context length.
+    """
+
+    start: tuple[int, ...]
+    end: int
+    padding: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +67,7 @@ class Clip:
 
     name: str
     weights: str
-    model: open_clip.CLIP
+    model: open_clip.CLIP | open_clip.CustomTextCLIP | open_clip.CoCa
     device: torch.device
     dtype: torch.dtype
 
@@ -59,21 +79,43 @@ class Clip:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        view, usual = asdict(self._preprocessing), asdict(PreprocessCfg()) | PREPROCESSING.get(self.name, {})
+        if other := {key: view[key] for key in VIEW if view[key] != usual[key]}:
+            digest.update(json.dumps(other, sort_keys=True).encode())
         return digest.hexdigest()
 
     @property
+    def text_tower(self) -> Any:
+        """What holds the text tower's modules: `model.text`, or in OpenAI's layout the model itself."""
+        return getattr(self.model, "text", self.model)
+
+    @property
+    def token_embedding(self) -> torch.nn.Embedding:
+        """Token ids -> (..., e)."""
+        tower = self.text_tower
+        return tower.transformer.get_input_embeddings() if isinstance(tower, HFTextEncoder) else tower.token_embedding
+
+    @property
     def quick_gelu(self) -> bool:
-        return isinstance(self.model.transformer.resblocks[0].mlp.gelu, QuickGELU)
+        """Whether the text tower has OpenAI's approximation of GELU."""
+        return any(isinstance(module, QuickGELU) for module in self.text_tower.modules())
 
     @property
     def embed_dim(self) -> int:
         """d, the joint feature width."""
-        return self.model.text_projection.shape[1]
+        tower = self.text_tower
+        return tower.output_dim if hasattr(tower, "output_dim") else tower.text_projection.shape[1]
 
     @property
     def token_width(self) -> int:
         """e, the width of a context token."""
-        return self.model.token_embedding.weight.shape[1]
+        return self.token_embedding.embedding_dim
+
+    @property
+    def context_length(self) -> int:
+        """The number of tokens that every sentence is padded to."""
+        tower = self.text_tower
+        return self.tokenizer.context_length if isinstance(tower, HFTextEncoder) else tower.context_length
 
     @property
     def image_size(self) -> int:
@@ -87,12 +129,27 @@ class Clip:
 
     @cached_property
     def logit_scale(self) -> float:
-        """s = 1 / tau; the logits are s times a cosine."""
+        """s = 1 / tau; the logits are s times a cosine.
+
+        SigLIP adds a bias to all logits for its sigmoid, which a softmax over classes does not see.
+        """
         return self.model.logit_scale.float().exp().item()
 
     @cached_property
-    def tokenizer(self):
-        return open_clip.get_tokenizer(self.name)
+    def tokenizer(self) -> Any:
+        try:
+            return open_clip.get_tokenizer(self.name)
+        except Exception as error:  # whatever the transformers package raises: not installed, no network, no such file
+            repository = open_clip.get_model_config(self.name)["text_cfg"].get("hf_tokenizer_name")
+            raise UserError(f"The tokenizer of {self.name}, tokenizer.json of {repository}, cannot be had "
+                            f"({type(error).__name__}): {TRANSFORMERS.format(repository=repository)}") from error
+
+    @cached_property
+    def marks(self) -> Marks:
+        """As they stand around no words at all."""
+        empty, word = self.tokenizer(["", "x"], context_length=8).tolist()
+        start = next(place for place, tokens in enumerate(zip(empty, word, strict=True)) if len(set(tokens)) > 1)
+        return Marks(tuple(empty[:start]), empty[start], empty[-1])
 
     @cached_property
     def preprocessing(self) -> PreprocessCfg:
@@ -127,7 +184,7 @@ class Clip:
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
         """Normalised global features. (B, 3, H, W) -> (B, d), fp32, on the CLIP's device."""
-        return self._encoded(self.model.visual, images)
+        return self._encoded(self.model.encode_image, images)
 
     @torch.no_grad()
     def encode_spatial(self, images: Tensor) -> Tensor:
@@ -180,9 +237,8 @@ def load_clip(
     _refuse_missing_device(device)
     path, quick_gelu = find_weights(model, weights)
     state, openai_format = read_state_dict(path)
-    network = _build(model, quick_gelu or openai_format)
-    _refuse_other_text_towers(model, network)
-    _fit(network, state, model, path)
+    network = _build(model, quick_gelu or openai_format, find_view(model, weights))
+    fit_weights(network, state, model, path)
     network = network.to(device, DTYPES[precision]).eval().requires_grad_(False)
     source = weights if weights and not Path(weights).is_file() else path.name
     clip = Clip(model, source, network, torch.device(device), DTYPES[precision])
@@ -198,15 +254,17 @@ def _refuse_missing_device(device: str) -> None:
                         f"one of the {torch.cuda.device_count()} CUDA devices that PyTorch sees.") from error
 
 
-def _build(name: str, quick_gelu: bool) -> torch.nn.Module:
+def _build(name: str, quick_gelu: bool, view: dict[str, Any] | None) -> torch.nn.Module:
     """The architecture, whose weights are loaded next; until then open_clip warns that they are random."""
     logging.disable(logging.WARNING)
     try:
         with _Undrawn():
             return open_clip.create_model(name, force_quick_gelu=quick_gelu, pretrained_text=False,
-                                          force_preprocess_cfg=PREPROCESSING.get(name))
+                                          force_preprocess_cfg=view)
     except (ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"open_clip cannot build {name!r} here: {error}") from error
+        repository = open_clip.get_model_config(name)["text_cfg"].get("hf_model_name")
+        remedy = f" It needs config.json of {repository}: {TRANSFORMERS.format(repository=repository)}"
+        raise UserError(f"open_clip cannot build {name!r} here: {error}{remedy if repository else ''}") from error
     finally:
         logging.disable(logging.NOTSET)
 
@@ -223,37 +281,20 @@ class _Undrawn(TorchFunctionMode):
         return function(*arguments, **settings)
 
 
-def _refuse_other_text_towers(name: str, network) -> None:
-    if type(network) is not open_clip.CLIP or network.text_pool_type != "argmax" or network.attn_mask is None:
-        raise UserError(f"{name} has another text tower than CLIP's (causal, pooled at EOT), so that a learned prompt "
-                        f"is not defined for it; use an OpenAI-style CLIP such as RN50 or ViT-B-16.")
-
-
-def _fit(network: open_clip.CLIP, state: dict[str, Tensor], name: str, path: Path) -> None:
-    expected = network.state_dict()
-    wrong = [f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
-             for key, value in expected.items() if key in state and state[key].shape != value.shape]
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong += [f"{key} is missing" for key in missing] + [f"{key} is not part of the model" for key in extra]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{path} holds weights of another architecture than {name}: {'; '.join(wrong[:3])}{more}. "
-                        f"Choose the --model they belong to.")
-    network.load_state_dict(state)
-
-
 def _position_features(visual, images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, M, d)."""
     if isinstance(visual, TimmModel):
         maps = visual.trunk.forward_features(images)  # (B, c, h, w)
         if maps.ndim != 4:
-            raise UserError("This CLIP's image tower maps no positions: leave FedOTP out, or use another --model.")
+            raise UserError(NO_POSITIONS)
         positions = maps.flatten(2).transpose(1, 2)  # (B, M, c)
         pooled = visual.trunk.forward_head(positions.flatten(0, 1)[..., None, None])  # (B*M, c)
         return visual.head(pooled).unflatten(0, positions.shape[:2])
     if isinstance(visual, open_clip.modified_resnet.ModifiedResNet):
         images = visual.layer2(visual.layer1(visual.stem(images)))
         return _attention_pool_all(visual.attnpool, visual.layer4(visual.layer3(images)))
+    if visual.attn_pool is not None:
+        raise UserError(NO_POSITIONS)
     tokens = visual.transformer(visual._embeds(images))[:, 1:]  # (B, M, width)
     return visual.ln_post(tokens) @ visual.proj
 

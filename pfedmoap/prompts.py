@@ -1,28 +1,41 @@
-"""Learned prompts -> text features, exactly, with the prefix shared by all classes (SPEC 1).
+"""Learned prompts -> text features, for every text tower of open_clip.
 
-A class reads `[SOS] p_1 .. p_m name . [EOT]`. Attention is causal, so `[SOS] p_1 .. p_m` has the same hidden states
-for every class and what follows EOT never matters. Each prompt's prefix is encoded once, and each class adds only its
-suffix (name, ".", EOT). All tokens of a prompt are packed in one row: linear layers see no padding, only attention
-looks at the suffixes through a padded view, and the last block computes nothing but the EOT tokens.
+The m vectors of a prompt stand where the embeddings of m words would, behind the tokens that start a sentence, as in
+CoOp; the class name and a full stop follow, then what the model's own tokenizer and tower put there:
 
-Where the tower is held in bf16, its matrix products and its attention run in bf16; prompts, the residual stream, layer
-norms and the projection stay in fp32, as rounding them would cost accuracy and buy no time.
+    CLIP, EVA02, ViTamin, PE   [SOS] p_1 .. p_m name . [EOT] 0 ..      causal, pooled at EOT; so MobileCLIP's B models
+    MobileCLIP                 the same                                not causal: a token sees all, also padding
+    MetaCLIP worldwide         <s> p_1 .. p_m name . </s> <pad> ..     causal, pooled at </s>; of mT5's tokens no <s>
+    SigLIP, SigLIP2            p_1 .. p_m name </s> <pad> ..           not causal, pooled at the last position
+    CLIPA                      [CLS] p_1 .. p_m name . [PAD] ..        not causal, pooled at the last position
+    CoCa                       [SOS] p_1 .. p_m name . [EOT] 0 .. cls  causal, pooled at the class token
+    RoBERTa, XLM-R             <s> p_1 .. p_m name . </s> <pad> ..     not causal, pooled by the mean but for padding
+    mT5                        p_1 .. p_m name . </s> <pad> ..         the same
+    NLLB                       language p_1 .. p_m name . </s> <pad>   not causal, pooled at the language
+
+Where it is exact, `shared_prefix` encodes what classes have in common once; elsewhere `PlainTower` is open_clip's own
+encoder. Classes whose training step would not fit in memory are encoded in chunks, which backward computes again.
 """
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from pfedmoap.clip import Clip
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
+from pfedmoap.shared_prefix import SharedPrefix, obstacle
 
-QUICK_GELU_SLOPE = 1.702
+PLACEHOLDER = "x"  # a word whose tokens stand where the prompt comes
 
 
 def initial_prompt(context_tokens: int, token_width: int, seed: int) -> Tensor:
@@ -31,44 +44,60 @@ def initial_prompt(context_tokens: int, token_width: int, seed: int) -> Tensor:
     return torch.from_numpy(draw).float() * 0.02
 
 
-class Block(NamedTuple):
-    """One transformer block's weights; QuickGELU's slope is folded into the MLP so that SiLU computes it."""
+class PlainTower:
+    """The model's own `encode_text` over whole sentences, whose placeholders' embeddings the prompts replace.
 
-    norm1: tuple[Tensor, Tensor]
-    qkv: tuple[Tensor, Tensor]
-    out: tuple[Tensor, Tensor]
-    norm2: tuple[Tensor, Tensor]
-    up: tuple[Tensor, Tensor]
-    down: tuple[Tensor, Tensor]
-
-
-class Layout:
-    """Where the suffix tokens of all classes stand in the packed row and in the padded view.
-
-    Attributes:
-        longest: L, the length of the longest suffix.
-        pad: (C*L,) packed index of every padded slot; padding slots name token 0.
-        empty: the padding slots.
-        pack: (S,) padded index of every packed token.
-        offsets: (S,) position of every packed token within its suffix.
-        eot, eot_slot: (C,) packed index of each class's EOT, and its place in the padded view.
+    Args:
+        clip: any frozen CLIP.
+        suffixes: the tokens behind the prompt, one list per class.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device):
-        sizes = torch.tensor(lengths)  # (C,)
-        self.longest = int(sizes.max())
-        slots = torch.arange(self.longest)
-        real = slots < sizes[:, None]  # (C, L)
-        starts = sizes.cumsum(0) - sizes
-        self.pad = (starts[:, None] + slots).where(real, 0).flatten().to(device)
-        self.empty = (~real).flatten().nonzero().flatten().to(device)
-        self.pack = real.flatten().nonzero().flatten().to(device)
-        self.offsets = slots.expand_as(real)[real].to(device)
-        self.eot, self.eot_slot = (starts + sizes - 1).to(device), (sizes - 1).to(device)
+    generosity = 1
 
-    def gather_padded(self, packed: Tensor) -> Tensor:
-        """(P, S, w) -> (P, C*L, w), zero where there is no token."""
-        return packed.index_select(1, self.pad).index_fill_(1, self.empty, 0)
+    def __init__(self, clip: Clip, suffixes: Sequence[Sequence[int]]):
+        self._clip, self._suffixes = clip, suffixes
+
+    def __call__(self, prompts: Tensor) -> Tensor:
+        """(P, m, e), fp32 -> (P, C, d), fp32, not normalised; differentiable with respect to the prompts."""
+        count, m = prompts.shape[:2]
+        start, classes = len(self._clip.marks.start), len(self._suffixes)
+        tokens = self._sentences(m).repeat(count, 1)  # (P*C, T)
+
+        def put_in(module, inputs, embedded: Tensor) -> Tensor:
+            context = prompts.repeat_interleave(classes, dim=0).to(embedded.dtype)  # (P*C, m, e)
+            return torch.cat([embedded[:, :start], context, embedded[:, start + m :]], dim=1)
+
+        hook = self._clip.token_embedding.register_forward_hook(put_in)
+        try:
+            return self._clip.model.encode_text(tokens).float().unflatten(0, (count, classes))
+        finally:
+            hook.remove()
+
+    def bytes_per_prompt(self, context_tokens: int) -> int:
+        """The memory that one prompt takes in a training step: what autograd keeps of one class, but for the weights.
+
+        It does not depend on the number of context tokens, since every sentence is padded to the same length.
+        """
+        model, kept = self._clip.model, {}
+        weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        prompt = torch.zeros(1, 1, self._clip.token_width, device=self._clip.device, requires_grad=True)
+        with torch.enable_grad(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            features = PlainTower(self._clip, self._suffixes[:1])(prompt)  # held, as storages are told apart by address
+        del features
+        return len(self._suffixes) * sum(size for storage, size in kept.items() if storage not in weights)
+
+    def _sentences(self, m: int) -> Tensor:
+        """What the tokenizer makes of m placeholders and a name: (C, T)."""
+        start, end, padding = self._clip.marks
+        placeholder = word_tokens(self._clip, PLACEHOLDER)[:1]
+        rows = [[*start, *placeholder * m, *suffix] for suffix in self._suffixes]
+        rows = [row + [padding] * (self._clip.context_length - len(row)) for row in rows]
+        return torch.tensor(rows, device=self._clip.device)
 
 
 class PromptEncoder:
@@ -77,24 +106,28 @@ class PromptEncoder:
     Args:
         clip: the frozen CLIP.
         class_names: prompt-ready names, in label order.
+        memory_bytes: bound on the memory of one prompt's training step. Classes that would need more are encoded in
+            chunks, of which backward holds one at a time: the same features and gradients but for rounding.
 
     Raises:
         UserError: an empty name.
     """
 
-    def __init__(self, clip: Clip, class_names: Sequence[str]):
+    def __init__(self, clip: Clip, class_names: Sequence[str], memory_bytes: int = 2 * 2**30):
         self.clip, self.class_names = clip, tuple(class_names)
-        model, device = clip.model, clip.device
-        suffixes = [_suffix_tokens(clip, name) for name in class_names]
-        self._layout = Layout([len(suffix) for suffix in suffixes], device)
-        tokens = torch.tensor([token for suffix in suffixes for token in suffix], device=device)
-        self._suffix = model.token_embedding(tokens).detach().float()  # (S, e)
-        start_of_text = torch.tensor([clip.tokenizer.sot_token_id], device=device)
-        self._start = model.token_embedding(start_of_text).detach().float()  # (1, e)
-        self._blocks = [_block_weights(block, clip.quick_gelu) for block in model.transformer.resblocks]
-        self._heads = model.transformer.resblocks[0].attn.num_heads
-        self._activation = F.silu if clip.quick_gelu else F.gelu
-        self._final_norm = _norm_weights(model.ln_final)
+        self._suffixes = suffixes(clip, class_names)
+        self._memory_bytes = memory_bytes
+
+    @cached_property
+    def _chunks(self) -> Sequence[SharedPrefix | PlainTower]:
+        """Encoders of all classes at once or, where memory does not allow that, of equally many at a time."""
+        tower = PlainTower if obstacle(open_clip.get_model_config(self.clip.name)) else SharedPrefix
+        whole, classes = tower(self.clip, self._suffixes), len(self._suffixes)
+        chunks = min(classes, math.ceil(whole.bytes_per_prompt(16) / whole.generosity / self._memory_bytes))
+        if chunks == 1:
+            return [whole]
+        size = math.ceil(classes / chunks)
+        return [tower(self.clip, self._suffixes[first : first + size]) for first in range(0, classes, size)]
 
     def __call__(self, prompts: Tensor) -> Tensor:
         """Normalised text features t_c(p), differentiable with respect to the prompts.
@@ -109,113 +142,38 @@ class PromptEncoder:
             UserError: a class name that does not fit behind m context tokens.
         """
         self.check_length(prompts.shape[1])
-        head, tail = self._embed(prompts)  # (P, n, e) with n = 1+m, (1, S, e)
-        x = torch.cat([head, tail.expand(len(prompts), -1, -1)], dim=1)  # (P, n+S, e)
-        prefix = head.shape[1]
-        slots = torch.arange(self._layout.longest, device=x.device)
-        visible = slots[:, None] >= slots  # (L, L) a suffix token sees its class's past; padding is never an output
-        for number, block in enumerate(self._blocks[:-1]):
-            if number == 0 and len(prompts) > 1:  # no suffix has seen a prompt yet: one row serves all, and is fixed
-                head, tail = self._qkv(head, block), self._qkv(tail, block)
-            else:
-                head, tail = self._qkv(x, block).split([prefix, x.shape[1] - prefix], dim=1)
-            x = x + self._attention(head, tail, block, visible)
-            x = x + self._mlp(x, block)
-        x = x[:, prefix + self._layout.eot] + self._eot_attention(x, self._blocks[-1], prefix, visible)  # (P, C, e)
-        x = x + self._mlp(x, self._blocks[-1])
-        model = self.clip.model
-        features = _norm(x, self._final_norm) @ model.text_projection.float()
-        return F.normalize(features, dim=-1)
+        if len(self._chunks) == 1:
+            return F.normalize(self._chunks[0](prompts), dim=-1)
+        parts = [checkpoint(chunk, prompts, use_reentrant=False, preserve_rng_state=False) for chunk in self._chunks]
+        return F.normalize(torch.cat(parts, dim=1), dim=-1)
 
     @torch.no_grad()
     def handwritten(self, words: str = "a photo of a") -> Tensor:
         """Features of the sentences "{words} {name}.", (C, d): a prompt whose context tokens are words.
 
-        Many times cheaper than `Clip.encode_texts`, which spends a full row of tokens on every class.
+        With the shared prefix many times cheaper than `Clip.encode_texts`, which spends a full row of tokens on every
+        class.
         """
         tokens = torch.tensor(word_tokens(self.clip, words), device=self.clip.device)  # (m,)
-        return self(self.clip.model.token_embedding(tokens).float()[None])[0]
+        return self(self.clip.token_embedding(tokens).float()[None])[0]
 
     def bytes_per_prompt(self, context_tokens: int = 16) -> int:
-        """A generous estimate of the memory that one prompt takes in a training step."""
-        classes, longest = len(self.class_names), self._layout.longest
-        prefix, packed = 1 + context_tokens, len(self._layout.pack)
-        rows = 10 * (prefix + packed) + 2 * classes * (prefix + 2 * longest)  # of width e, kept per block for backward
-        return 2 * len(self._blocks) * rows * self._suffix.shape[1] * self._suffix.element_size()
+        """An estimate of the memory that one prompt takes in a training step, of the chunk that takes most.
+
+        It is generous where the prefix is shared: ImageNet's 1,000 names at RN50's text tower are estimated at 5.0 GiB,
+        and a step of pFedMoAP (batch 16, one client, 9 experts) was measured to take 1.8.
+        """
+        return max(chunk.bytes_per_prompt(context_tokens) for chunk in self._chunks)
 
     def check_length(self, context_tokens: int) -> None:
-        room = self.clip.model.context_length - 1 - context_tokens
-        if self._layout.longest > room:
-            name = max(self.class_names, key=lambda name: len(_suffix_tokens(self.clip, name)))
-            raise UserError(f"The class name {name!r} needs {self._layout.longest} tokens with '.' and EOT, but "
+        longest = max(map(len, self._suffixes))
+        room = self.clip.context_length - len(self.clip.marks.start) - context_tokens
+        if longest > room:
+            name = next(name for name, suffix in zip(self.class_names, self._suffixes, strict=True)
+                        if len(suffix) == longest)
+            raise UserError(f"The class name {name!r} needs {longest} tokens with '.' and EOT, but "
                             f"{self.clip.name} has room for {room} behind {context_tokens} context tokens: shorten the "
                             f"name or use fewer context tokens.")
-
-    def _embed(self, prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Prefixes (P, n, e), and the suffixes of all classes, (1, S, e)."""
-        positions, prefix = self.clip.model.positional_embedding.float(), prompts.shape[1] + 1
-        head = torch.cat([self._start.expand(len(prompts), -1, -1), prompts], dim=1) + positions[:prefix]
-        return head, (self._suffix + positions[prefix + self._layout.offsets])[None]
-
-    def _qkv(self, x: Tensor, block: Block) -> Tensor:
-        return F.linear(self._normed(x, block.norm1), *block.qkv)  # (P, T, 3e)
-
-    def _attention(self, head: Tensor, tail: Tensor, block: Block, visible: Tensor) -> Tensor:
-        """Of queries, keys and values of prefixes (P, n, 3e) and suffixes (P or 1, S, 3e): (P, n+S, e)."""
-        head_q, head_k, head_v = self._split(head)  # (P, h, n, e/h)
-        head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
-        q, k, v = self._split(_Pad.apply(tail, self._layout))  # (P, h, C*L, e/h)
-        tail_out = self._attend(q, (head_k, head_v), (k, v), visible)  # (P, h, C*L, e/h)
-        tail_out = _Pack.apply(tail_out.transpose(1, 2).flatten(2), self._layout)  # (P, S, e)
-        joined = torch.cat([head_out.transpose(1, 2).flatten(2), tail_out], dim=1)  # (P, n+S, e)
-        return F.linear(joined, *block.out)
-
-    def _eot_attention(self, x: Tensor, block: Block, prefix: int, visible: Tensor) -> Tensor:
-        """The same, for the EOT queries only: (P, n+S, e) -> (P, C, e)."""
-        width, normed = x.shape[-1], self._normed(x, block.norm1)
-        weight, bias = block.qkv
-        (q,) = self._split(F.linear(normed[:, prefix + self._layout.eot], weight[:width], bias[:width]), 1)
-        kv = F.linear(normed, weight[width:], bias[width:])  # (P, n+S, 2e)
-        head, tail = kv.split([prefix, kv.shape[1] - prefix], dim=1)
-        suffixes = self._split(_Pad.apply(tail, self._layout), 2)  # two of (P, h, C*L, e/h)
-        out = self._attend(q, self._split(head, 2), suffixes, visible[self._layout.eot_slot][:, None])  # (P, h, C, e/h)
-        return F.linear(out.transpose(1, 2).flatten(2), *block.out)
-
-    def _attend(
-        self, q: Tensor, head: tuple[Tensor, ...], suffixes: tuple[Tensor, ...], visible: Tensor
-    ) -> Tensor:
-        """Every class's queries over the shared prefix and over the class's own suffix: (P, h, C*Q, e/h), Q per class.
-
-        Written out, since the prefix's keys serve all classes in one product, and the suffixes are very short.
-
-        Args:
-            head: keys and values of the prefix, (P, h, n, e/h).
-            suffixes: keys and values of the suffixes in the padded view, (P, h, C*L, e/h).
-            visible: (Q, L) or (C, Q, L), which slots a query sees.
-        """
-        classes, (head_k, head_v) = len(self.class_names), head
-        own_k, own_v = (tensor.unflatten(2, (classes, -1)) for tensor in suffixes)  # (P, h, C, L, e/h)
-        q = q * q.shape[-1] ** -0.5
-        to_head = q @ head_k.mT  # (P, h, C*Q, n)
-        to_own = q.unflatten(2, (classes, -1)) @ own_k.mT  # (P, h, C, Q, L)
-        hidden = torch.where(visible, 0.0, float("-inf")).to(to_own)  # added, as its gradient then costs nothing
-        to_own = (to_own + hidden).flatten(2, 3)  # (P, h, C*Q, L)
-        weights = torch.cat([to_head, to_own.expand(len(to_head), -1, -1, -1)], dim=-1).softmax(-1)
-        head_weights, own_weights = weights.split([head_k.shape[2], own_k.shape[3]], dim=-1)
-        from_own = own_weights.unflatten(2, (classes, -1)) @ own_v  # (P, h, C, Q, e/h)
-        return head_weights @ head_v + from_own.flatten(2, 3)
-
-    def _split(self, x: Tensor, parts: int = 3) -> tuple[Tensor, ...]:
-        """(P, T, parts*e) -> parts tensors (P, h, T, e/h)."""
-        return x.unflatten(-1, (parts, self._heads, -1)).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-
-    def _mlp(self, x: Tensor, block: Block) -> Tensor:
-        hidden = F.linear(self._normed(x, block.norm2), *block.up)  # (P, n+S, 4e)
-        return F.linear(self._activation(hidden), *block.down)
-
-    def _normed(self, x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
-        """A block's layer norm, in the tower's precision: what its matrix products read."""
-        return _norm(x, affine).to(self.clip.dtype)
 
 
 class TextFeatures:
@@ -257,62 +215,21 @@ class TextFeatures:
         return torch.stack([found[key] for key in keys])
 
 
-class _Pad(torch.autograd.Function):
-    """Packed tokens -> padded view; the gradient is the gather back, far cheaper than autograd's scatter-add."""
-
-    @staticmethod
-    def forward(ctx, packed: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        return layout.gather_padded(packed)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return grad.index_select(1, ctx.layout.pack), None
+def text_path(model: str) -> str:
+    """How prompts of an open_clip model are encoded, and why, in words."""
+    reason = obstacle(open_clip.get_model_config(model))
+    return f"open_clip's own encoder: {reason}" if reason else "shared prefix: causal, and pooled where sentences end"
 
 
-class _Pack(torch.autograd.Function):
-    """Padded view -> packed tokens; padding slots get no gradient."""
-
-    @staticmethod
-    def forward(ctx, padded: Tensor, layout: Layout) -> Tensor:
-        ctx.layout = layout
-        return padded.index_select(1, layout.pack)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return ctx.layout.gather_padded(grad), None
-
-
-def _suffix_tokens(clip: Clip, name: str) -> list[int]:
-    """Tokens of "name . [EOT]", however long."""
-    if not name.strip():
+def suffixes(clip: Clip, class_names: Sequence[str]) -> list[list[int]]:
+    """Tokens of "name . [EOT]" behind a prompt, however long; one list per class."""
+    if not all(name.strip() for name in class_names):
         raise UserError("A class has an empty name; every class needs a name that its prompt can end with.")
-    return [*word_tokens(clip, f"{name}."), clip.tokenizer.eot_token_id]
+    before = len(word_tokens(clip, PLACEHOLDER))
+    return [[*word_tokens(clip, f"{PLACEHOLDER} {name}.")[before:], clip.marks.end] for name in class_names]
 
 
 def word_tokens(clip: Clip, text: str) -> list[int]:
     """Tokens of a text, without those that mark its start and end."""
-    start, end = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
-    tokens = clip.tokenizer([text], context_length=8 + 4 * len(text))[0].tolist()
-    return tokens[tokens.index(start) + 1 : tokens.index(end)]
-
-
-def _norm(x: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], *affine)
-
-
-def _norm_weights(norm) -> tuple[Tensor, Tensor]:
-    return norm.weight.float(), norm.bias.float()
-
-
-def _block_weights(block, quick_gelu: bool) -> Block:
-    attention, mlp = block.attn, block.mlp
-    slope = QUICK_GELU_SLOPE if quick_gelu else 1.0
-    return Block(
-        norm1=_norm_weights(block.ln_1),
-        qkv=(attention.in_proj_weight, attention.in_proj_bias),
-        out=(attention.out_proj.weight, attention.out_proj.bias),
-        norm2=_norm_weights(block.ln_2),
-        up=(mlp.c_fc.weight * slope, mlp.c_fc.bias * slope),
-        down=(mlp.c_proj.weight / slope, mlp.c_proj.bias),
-    )
+    tokens = clip.tokenizer([text], context_length=8 + 4 * len(text))[0].tolist()[len(clip.marks.start) :]
+    return tokens[: tokens.index(clip.marks.end)]

@@ -6,6 +6,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from families import Family, tiny_model
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -140,6 +141,68 @@ def test_weights_that_cannot_be_downloaded_say_what_to_fetch(monkeypatch):
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
     with pytest.raises(UserError, match="could not be downloaded.*Fetch .*RN50|resnet50.*--weights PATH"):
         clips.load_clip("RN50-quickgelu", "openai")
+
+
+def test_a_tokenizer_that_cannot_be_had_says_what_to_get(tiny_models, tmp_path, monkeypatch):
+    def missing(name):
+        raise ImportError("No module named 'transformers'")
+
+    clip = clips.load_clip("Tiny-ViT", save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict"))
+    siglip = clips.Clip("ViT-B-16-SigLIP", "random", clip.model, clip.device, clip.dtype)
+    monkeypatch.setattr(open_clip, "get_tokenizer", missing)
+    with pytest.raises(UserError, match=r"tokenizer.json of timm/ViT-B-16-SigLIP.*pfedmoap\[towers\].*hf download"):
+        siglip.encode_texts(["a cat"])
+
+
+def test_a_text_tower_that_cannot_be_had_says_what_to_get(tmp_path, monkeypatch):
+    def unreachable(*args, **settings):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(open_clip, "create_model", unreachable)
+    path = save({"logit_scale": torch.ones(1)}, tmp_path / "w.pt", "state dict")
+    with pytest.raises(UserError, match=r"no route to host.*config.json of roberta-base.*pfedmoap\[towers\]"):
+        clips.load_clip("roberta-ViT-B-32", path)
+
+
+def test_images_are_preprocessed_as_the_weights_were_trained(tiny_models, tmp_path, monkeypatch):
+    """By the tag, by what all of a model's tags agree on, and else as OpenAI did; the features' key says so."""
+    path = save(random_state("Tiny-ViT"), tmp_path / "w.pt", "state dict")
+    before = clips.load_clip("Tiny-ViT", path)
+    views = {name: dict(mean=(mean,) * 3, std=(0.5,) * 3, interpolation="bilinear", resize_mode="squash", url="")
+             for name, mean in (("a", 0.5), ("b", 0.25))}
+    tags = ["a"]
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda model: tags)
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: views[tag])
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: path)
+    image = Image.fromarray(np.full((70, 50, 3), 255, dtype=np.uint8))
+    loaded, cases = {}, (("file of one tag", path, ["a"]), ("tag", "b", ["a", "b"]), ("file", path, ["a", "b"]))
+    for name, weights, known in cases:
+        tags[:] = known
+        clips.load_clip.cache_clear()
+        loaded[name] = clips.load_clip("Tiny-ViT", weights)
+    white = [clip.preprocess(image).mean().item() for clip in loaded.values()]
+    assert white == pytest.approx([1.0, 1.5, before.preprocess(image).mean().item()])
+    assert loaded["file"].fingerprint == before.fingerprint
+    assert len({clip.fingerprint for clip in loaded.values()}) == 3
+
+
+def test_weights_by_the_names_of_earlier_releases_are_read(tmp_path):
+    """Of a text tower that stood in the model itself, and with a scale of shape (1,)."""
+    clip = tiny_model(Family("EVA02-B-16", fast=True), tmp_path)
+    state = {key.removeprefix("text."): value.clone() for key, value in clip.model.state_dict().items()}
+    state["logit_scale"] = state["logit_scale"].reshape(1)
+    older = clips.load_clip(clip.name, save(state, tmp_path / "older.pt", "state dict"))
+    torch.testing.assert_close(older.encode_texts(["a cat"]), clip.encode_texts(["a cat"]))
+    assert older.logit_scale == clip.logit_scale
+
+
+def test_a_sigmoids_bias_is_read_and_may_be_missing(tmp_path):
+    clip = tiny_model(Family("ViT-B-16-SigLIP", fast=False), tmp_path)
+    assert clip.model.logit_bias == -10 and clip.logit_scale == pytest.approx(1 / 0.07)
+    state = clip.model.state_dict()
+    del state["logit_bias"]
+    older = clips.load_clip(clip.name, save(state, tmp_path / "older.pt", "state dict"))
+    assert older.model.logit_bias == 0 and older.logit_scale == clip.logit_scale
 
 
 def test_a_tags_activation_wins_over_the_names(tiny_models, tmp_path, monkeypatch):

@@ -169,7 +169,7 @@ def test_a_library_stays_in_its_room():
 def test_the_root_is_small_and_no_file_is_long():
     lines = {dotted(path): len(path.read_text().splitlines()) for path in FILES}
     root = {module: count for module, count in lines.items() if "." not in module and room(module) in (ROOT, BASE)}
-    assert len(root.keys() - {"", "__main__"}) <= 14 and sum(root.values()) <= 2300
+    assert len(root.keys() - {"", "__main__"}) <= 14 and sum(root.values()) <= 2500
     assert max(lines.values()) < 320
     assert sorted(lines.values())[len(lines) // 2] < 100
 

@@ -62,12 +62,17 @@ def _machine() -> dict[str, Any]:
 
 
 def _model(name: str, weights: str | None) -> dict[str, Any]:
-    from pfedmoap.clip import load_clip
+    import open_clip
 
+    from pfedmoap.clip import load_clip
+    from pfedmoap.prompts import text_path
+
+    path = {"prompts go through": text_path(name)} if open_clip.get_model_config(name) else {}
     try:
         loaded = load_clip(name, weights)
+        prompts_start = len(loaded.marks.start)  # needs the tokenizer
     except UserError as error:
-        return {"name": name, "missing": str(error)}
+        return {"name": name, "missing": str(error)} | path
     return {
         "name": loaded.name,
         "weights": loaded.weights,
@@ -76,7 +81,8 @@ def _model(name: str, weights: str | None) -> dict[str, Any]:
         "token width e": loaded.token_width,
         "logit scale s": round(loaded.logit_scale, 4),
         "QuickGELU": loaded.quick_gelu,
-    }
+        "prompts start at position": prompts_start,
+    } | path
 
 
 def _data_sets(root: Path | None) -> dict[str, str]:

@@ -64,7 +64,8 @@ def prepare(
     imageset = load_dataset(experiment.dataset, place.data_root)
     shares, imageset = dealt(experiment, imageset), named(experiment, imageset)
     clip = clips.load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
-    encoder = PromptEncoder(clip, imageset.class_names)
+    memory_bytes = _cohort_bytes(place.device)
+    encoder = PromptEncoder(clip, imageset.class_names, memory_bytes)
     prompt = _initial_prompt(experiment, clip)
     encoder.check_length(len(prompt))
     experiment.method.check(clip.embed_dim, len(prompt))
@@ -76,7 +77,7 @@ def prepare(
         initial_prompt=prompt,
         seed=experiment.seed)
     plan = Plan(experiment.rounds, experiment.participation, experiment.recipe, experiment.privacy,
-                _cohort_bytes(place.device))
+                memory_bytes)
     run = federation_for(experiment.method, plan, data, context, experiment.protocol)
     return Prepared(experiment, imageset, shares, clip, run)
 

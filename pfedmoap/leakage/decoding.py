@@ -15,6 +15,7 @@ from torch import Tensor
 from pfedmoap.checkpoints import ASSETS
 from pfedmoap.clip import Clip
 from pfedmoap.leakage.scoring import auc
+from pfedmoap.prompts import word_tokens
 
 KINDS = "euclidean", "cosine"
 
@@ -30,7 +31,7 @@ def distances(clip: Clip, vectors: Tensor, tokens: Tensor, kind: str = "euclidea
     Returns:
         (..., v), fp32, on the CPU.
     """
-    table = clip.model.token_embedding.weight[tokens.to(clip.device)].detach().float().cpu()  # (v, e)
+    table = clip.token_embedding.weight[tokens.to(clip.device)].detach().float().cpu()  # (v, e)
     vectors = vectors.float().cpu()
     if kind == "cosine":
         return 1 - F.normalize(vectors, dim=-1) @ F.normalize(table, dim=-1).T
@@ -51,13 +52,14 @@ def nearest(
 
 def words(clip: Clip, ids: Tensor) -> np.ndarray:
     """Token ids as the text that they stand for, an array of the same shape."""
-    decoded = [clip.tokenizer.decode([token]).strip() for token in ids.flatten().tolist()]
+    tokenizer = getattr(clip.tokenizer, "tokenizer", clip.tokenizer)  # what open_clip's wrapper of transformers' holds
+    decoded = [tokenizer.decode([token]).strip() for token in ids.flatten().tolist()]
     return np.array(decoded, dtype=object).reshape(ids.shape)
 
 
 def vocabulary(clip: Clip) -> Tensor:
     """All token ids."""
-    return torch.arange(len(clip.model.token_embedding.weight))
+    return torch.arange(len(clip.token_embedding.weight))
 
 
 def trained(clip: Clip) -> Tensor:
@@ -111,5 +113,5 @@ def names_nearer(
 
 def _to_names(clip: Clip, class_names: Sequence[str], prompt: Tensor) -> np.ndarray:
     """(m, e) -> (C,)."""
-    tokens = [torch.tensor(clip.tokenizer.encode(name)) for name in class_names]
+    tokens = [torch.tensor(word_tokens(clip, name)) for name in class_names]
     return np.array([float(distances(clip, prompt, own).min(0).values.mean()) for own in tokens])

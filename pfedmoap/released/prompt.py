@@ -13,4 +13,4 @@ def word_prompt(clip: Clip, word: str) -> Tensor:
     "False" is one token of CLIP's vocabulary, in lower case; of a longer word the first token is taken.
     """
     token = torch.tensor(word_tokens(clip, word)[:1], device=clip.device)
-    return clip.model.token_embedding(token).detach().float().cpu()
+    return clip.token_embedding(token).detach().float().cpu()

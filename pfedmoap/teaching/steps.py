@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pfedmoap.clip import Clip
 from pfedmoap.experiments import Prepared
-from pfedmoap.prompts import PromptEncoder
+from pfedmoap.prompts import PlainTower, PromptEncoder, suffixes
 from pfedmoap.server import Pool, weighted_average
 
 # --- a prompt and its text features
@@ -45,17 +45,7 @@ def encode_in_full(clip: Clip, class_names: Sequence[str], prompt: Tensor) -> Te
     Returns:
         (C, d), normalised, differentiable with respect to the prompt.
     """
-    tokens = _full_tokens(clip, class_names, len(prompt)).to(prompt.device)  # (C, context_length)
-    context = prompt.expand(len(class_names), -1, -1)  # (C, m, e)
-
-    def put_in(module, inputs, embedded: Tensor) -> Tensor:
-        return torch.cat([embedded[:, :1], context.to(embedded.dtype), embedded[:, 1 + len(prompt) :]], dim=1)
-
-    hook = clip.model.token_embedding.register_forward_hook(put_in)
-    try:
-        return F.normalize(clip.model.encode_text(tokens).float(), dim=-1)
-    finally:
-        hook.remove()
+    return F.normalize(PlainTower(clip, suffixes(clip, class_names))(prompt[None])[0], dim=-1)
 
 
 def compare_encoders(clip: Clip, class_names: Sequence[str], prompt: Tensor) -> pd.DataFrame:

@@ -22,7 +22,8 @@ def step_flops(step: Step) -> int:
 
     Weights of the text tower are frozen: a backward pass costs its linear layers as much as the forward pass.
     """
-    tower, layout = step.context.text.encoder, step.context.text.encoder._layout
+    tower = step.context.text.encoder._chunks[0]
+    layout = tower._layout
     prompts, context, e = step.start["prompt"].shape
     prefix, classes, longest = 1 + context, len(step.names), layout.longest
     tokens, width = prefix + len(layout.pack), step.images.shape[-1]
@@ -79,7 +80,7 @@ def compare(model: str, precision: str, device: str, classes: int, clients: int,
     step = Step(clip, classes, clients)
     with BytesMoved() as moved:
         step()
-    tokens = clients * (1 + CONTEXT_TOKENS + len(step.context.text.encoder._layout.pack))
+    tokens = clients * (1 + CONTEXT_TOKENS + len(step.context.text.encoder._chunks[0]._layout.pack))
     sides = {"step": (step, step_flops(step)), "alike": products(tokens, clip.token_width, clip),
              "square": square(size, clip)}
     for action, _ in sides.values():

@@ -218,6 +218,16 @@ def test_info_describes_what_is_there_and_what_is_missing(call, tmp_path):
         assert line in out
 
 
+@pytest.mark.parametrize(("model", "path"), [
+    ("embedded_clip", "shared prefix: causal"),
+    ("ViT-B-16-SigLIP", "open_clip's own encoder: its attention is not causal"),
+    ("RN51", None)])
+def test_info_says_which_way_prompts_go_also_without_weights(call, model, path):
+    found = json.loads(call("info", "--json", "--model", model)[1])["model"]
+    assert ("missing" in found) == (model != "embedded_clip")
+    assert found.get("prompts go through", "").startswith(path or "") and (path or "prompts go through" not in found)
+
+
 def test_an_interrupted_run_says_so_and_goes_on_where_it_stopped(tmp_path, cache, call):
     """A real process, a real Ctrl-C in the middle of a run, and the same command again."""
     arguments = ["run", *SMALL, "--rounds", "100", "--json"]

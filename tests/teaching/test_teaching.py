@@ -16,9 +16,10 @@ from pfedmoap.errors import UserError
 from pfedmoap.evaluation import evaluate
 from pfedmoap.experiments import Place, Prepared, prepare
 from pfedmoap.methods import CoOp, PFedMoAP, ZeroShot, ZeroShotOwnClasses
-from pfedmoap.prompts import PromptEncoder, initial_prompt
+from pfedmoap.prompts import initial_prompt
 from pfedmoap.reports import figures as draw
 from pfedmoap.server import Pool
+from pfedmoap.shared_prefix import SharedPrefix
 from pfedmoap.teaching import Mixing, figures, gate, steps
 from pfedmoap.teaching.mixing import Sliders
 
@@ -83,7 +84,7 @@ def test_the_slow_encoder_is_open_clips_and_the_fast_one_equals_it(tiny_clip):
 
 
 def test_the_comparison_sees_a_wrong_encoder(tiny_clip, monkeypatch):
-    monkeypatch.setattr(PromptEncoder, "_mlp", lambda self, x, block: torch.zeros_like(x))
+    monkeypatch.setattr(SharedPrefix, "_mlp", lambda self, x, block: torch.zeros_like(x))
     table = steps.compare_encoders(tiny_clip, NAMES, initial_prompt(4, tiny_clip.token_width, 1))
     assert table["features differ by"].max() > 1e-3
 
