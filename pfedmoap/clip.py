@@ -79,7 +79,7 @@ class Clip:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        view, usual = asdict(self._preprocessing), asdict(PreprocessCfg()) | PREPROCESSING.get(self.name, {})
+        view, usual = asdict(self.preprocessing), asdict(PreprocessCfg()) | PREPROCESSING.get(self.name, {})
         if other := {key: view[key] for key in VIEW if view[key] != usual[key]}:
             digest.update(json.dumps(other, sort_keys=True).encode())
         return digest.hexdigest()
