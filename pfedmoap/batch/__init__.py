@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "jobs": ["Job", "default_parameters", "of_the_paper", "plan"],
+        "jobs": ["Job", "default_parameters", "plan", "usual"],
         "scheduling": ["Outcome", "execute", "time_limit"],
         "unchanged": ["is_unchanged"],
     },

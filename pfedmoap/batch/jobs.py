@@ -15,6 +15,7 @@ from pfedmoap.errors import UserError, recognise, refuse_unknown
 from pfedmoap.system import NOTEBOOKS, PROFILES, figures_dir, results_dir
 
 KERNEL = "python3"
+BEYOND = "06_beyond_the_paper"
 PATHS = ("data_root", "results", "figures", "cache")  # parameters that are paths; notebooks run in their own folder
 PRODUCTS = (".csv", ".md", ".tex", ".png", ".pdf")
 
@@ -83,6 +84,11 @@ def plan(names: Sequence[str], profile: str, parameters: Mapping[str, Any], fold
 def of_the_paper(folder: Path = NOTEBOOKS) -> list[str]:
     """The notebooks of the paper's tables and figures, by name."""
     return [path.stem for kind in ("table", "figure") for path in sorted(folder.glob(f"{kind}*.ipynb"), key=_number)]
+
+
+def usual(profile: str, folder: Path = NOTEBOOKS) -> list[str]:
+    """The notebooks that are executed if none is named: the paper's, and in `quick` also `BEYOND`."""
+    return of_the_paper(folder) + [path.stem for path in folder.glob(f"{BEYOND}*.ipynb") if profile == "quick"]
 
 
 def find(name: str, folder: Path = NOTEBOOKS) -> Path:

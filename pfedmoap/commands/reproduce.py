@@ -70,7 +70,7 @@ def reproduce(
     )] = None,
     force: Annotated[bool, what("Execute again what did not change; runs that are stored stay.", "--force")] = False,
 ) -> None:  # fmt: skip
-    """Execute the notebooks behind the paper's tables and figures.
+    """Execute the notebooks behind the paper's tables and figures; in quick also 06, beyond the paper.
 
     Each writes its tables (CSV, Markdown, LaTeX) and figures (PNG, PDF), and is kept
     as executed. One that fails does not stop the others. Runs are never done twice,
@@ -95,7 +95,7 @@ def reproduce(
     parameters |= {"device": device} if device != "cpu" else {}
     parameters |= {"jobs": jobs} if jobs else {}
     parameters |= dict(given.split("=", 1) for given in context.obj.get("parameter", ()))
-    names = names or batch.of_the_paper()
+    names = names or batch.usual(profile)
     planned = batch.plan(names, profile, parameters, paths.NOTEBOOKS)
     minutes = batch.time_limit(profile) if timeout is None else timeout or None
     failures = _run_on_ray(planned, jobs, force, **context.obj) if "ray" in context.obj else {}

@@ -51,9 +51,12 @@ def test_a_notebook_is_found_by_its_first_part_or_its_whole_name_and_named_twice
 
 
 def test_the_papers_notebooks_come_in_its_order(tmp_path):
-    for name in ("figure4_lambda", "table2_x", "00_start", "table10_x", "figure3_shots", "table1_x"):
+    names = "figure4_lambda", "table2_x", "00_start", "table10_x", jobs.BEYOND, "figure3_shots", "table1_x"
+    for name in names:
         write_notebook(tmp_path / f"{name}.ipynb")
-    assert jobs.of_the_paper(tmp_path) == ["table1_x", "table2_x", "table10_x", "figure3_shots", "figure4_lambda"]
+    papers = ["table1_x", "table2_x", "table10_x", "figure3_shots", "figure4_lambda"]
+    assert jobs.of_the_paper(tmp_path) == jobs.usual("paper", tmp_path) == papers
+    assert jobs.usual("quick", tmp_path) == [*papers, jobs.BEYOND]
 
 
 def test_a_file_that_is_no_notebook_is_refused(folder, places):
