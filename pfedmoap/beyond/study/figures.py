@@ -63,14 +63,20 @@ def cold_start(grid: Grid, store: Store) -> Figure:
                     _curve(panel, own[own["curve"] == curve], colors[row.title], line,
                            row.title if curve == "epochs" else None)
             partition = next(runs[0].partition for (_, title), runs in grid.cells.items() if title == column.title)
-            axes[0, place].set(title=f"{heading}, {partition}", xlabel="local epochs (0: as it comes)")
-            axes[1, place].set(xlabel="training images of each class (0: as it comes)")
+            axes[0, place].set(title=f"{heading}, {partition}", xlabel="local epochs (0: as it comes)",
+                               xticks=_points(here, "epochs"))
+            axes[1, place].set(xlabel="training images of each class (0: as it comes)",
+                               xticks=_points(here, "images"))
         for panel in axes.flat:
             panel.set(ylim=(0, 101))
         for panel in axes[:, 0]:
             panel.set_ylabel("newcomers: " + ACCURACY)
         legend(figure, axes[0, 0])
     return figure
+
+
+def _points(here: pd.DataFrame, curve: str) -> list[int]:
+    return sorted(set(here["at"][here["curve"] == curve].tolist()))
 
 
 def _curve(axes: Axes, line: pd.DataFrame, color: tuple, style: str, label: str | None) -> None:
