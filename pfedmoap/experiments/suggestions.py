@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pfedmoap.beyond import LOCAL, question
 from pfedmoap.clip import load_clip
 from pfedmoap.data import ON_DISK, ImageSet, image_features, is_own, suggested
 from pfedmoap.experiments.datasets import load_dataset
@@ -30,7 +31,8 @@ def suggested_settings(imageset: ImageSet, given: Mapping[str, Any] = {}) -> dic
 
     Args:
         imageset: any set; those that are not `folders` or `hf:...` suggest nothing.
-        given: settings that are decided already, such as partition or clients; they are kept, and the others fit them.
+        given: settings that are decided already, such as partition, clients or evaluate; they are kept, and the others
+            fit them.
 
     Returns:
         Those of partition, clients and shots that are suggested and not given.
@@ -40,6 +42,7 @@ def suggested_settings(imageset: ImageSet, given: Mapping[str, Any] = {}) -> dic
     """
     if not is_own(imageset.name):
         return {}
+    imageset = question(given.get("evaluate", LOCAL)).seen(imageset).imageset  # what is dealt
     partition, clients = suggested(imageset, given.get("partition"), given.get("clients"))
     settings = {"partition": partition, "clients": clients}
     if partition != "label_disjoint":

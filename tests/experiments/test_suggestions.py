@@ -55,6 +55,7 @@ def test_what_is_given_stays_and_the_rest_fits(tmp_path):
     assert suggested_settings(imageset, {"clients": 2}) == {"partition": "label_disjoint"}
     assert suggested_settings(imageset, {"clients": 5, "shots": 3}) == {"partition": "dirichlet"}
     assert suggested_settings(imageset, {"partition": "label_disjoint", "clients": 7, "rounds": 1}) == {}
+    assert suggested_settings(imageset, {"evaluate": "base_new"})["clients"] == 2  # of four base classes two each
 
 
 def test_other_sets_keep_their_profiles():
