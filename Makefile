@@ -6,6 +6,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.pfedmoap-installed
+LOCK := requirements/locked.txt
+TORCH_INDEX ?=
 LEAST_GB := 8
 PRETRAINED ?= build/embedded-clip
 PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pinned"], sep="\n")
@@ -14,12 +16,12 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
+.PHONY: help install lock sbom reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-install: $(INSTALLED) ## create .venv and install the pinned dependencies; the other targets do it when needed
+install: $(INSTALLED) ## create .venv and install the locked dependencies, which the other targets do when needed; TORCH_INDEX=URL
 
 reproduce: $(INSTALLED) ## the main job: tables and figures; PROFILE=smoke|quick|long|paper, ARGS="table1 --seeds 1"
 	$(BIN)/python -m pfedmoap reproduce --profile $(PROFILE) $(ARGS)
@@ -71,13 +73,30 @@ embedded-clip: $(INSTALLED) ## make the embedded CLIP again, into PRETRAINED=bui
 	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[embedded]'
 	$(BIN)/python -m pfedmoap.embedded.recipe --out $(PRETRAINED) $(ARGS)
 
+ARTEFACT = @$(BIN)/python -c 'import uv, cyclonedx_py' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[artefact]'
+
+# It asks the index for Python 3.11 and newer, on every system; versions that still fit stay without --upgrade.
+lock: $(INSTALLED) ## write requirements/locked.txt anew, hashes included; ARGS=--upgrade for newer versions
+	$(ARTEFACT)
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra pinned --extra test \
+	  --output-file $(LOCK) $(ARGS) pyproject.toml
+
+sbom: $(INSTALLED) ## write build/sbom.json: what is installed in .venv, with licences (CycloneDX)
+	$(ARTEFACT)
+	@mkdir -p build
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --gather-license-texts --output-reproducible \
+	  --output-file build/sbom.json $(BIN)/python
+
 clean: ## remove caches and smoke results; results that took time stay, and so does .venv
 	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist results/smoke figures/smoke
 	find pfedmoap tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp is written last: an installation that was interrupted is taken up again. The pins are given as constraints
-# too, as pip would else download the newest PyTorch before it turns to the pinned one.
-$(INSTALLED): pyproject.toml
+# The stamp is written last: an installation that was interrupted is taken up again. What is locked is installed first
+# and checked against its hashes, which pip can do for everything but the package itself. Wheels of another index have
+# other hashes; there the pins are given as constraints too, as pip would else download the newest PyTorch first.
+$(INSTALLED): pyproject.toml $(LOCK)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) was not found: install Python 3.11 or newer, or give" \
 	  "one with make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is" \
@@ -86,5 +105,13 @@ $(INSTALLED): pyproject.toml
 	  echo "error: less than $(LEAST_GB) GB are free on this disk, which PyTorch and the rest need: make room" >&2; exit 1; }
 	$(BIN)/python -m pip --version 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -c '$(PINS)' > $(VENV)/pins.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[pinned,test]'
+ifeq ($(TORCH_INDEX),)
+	@command -v nvidia-smi >/dev/null || echo "note: no GPU was found; on Linux PyTorch brings about 3 GB of CUDA libraries" \
+	  "nevertheless. To do without: make install TORCH_INDEX=URL, an index of CPU wheels" >&2
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+else
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt --extra-index-url $(TORCH_INDEX) \
+	  -e '.[pinned,test]'
+endif
 	@touch $@

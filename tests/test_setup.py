@@ -35,11 +35,10 @@ def test_every_dependency_has_one_exact_pin_that_satisfies_its_range():
         assert needed[name].specifier.contains(exact.version), name
 
 
-def test_conda_installs_this_package_with_its_pins_and_nothing_of_its_own():
+def test_conda_installs_python_and_leaves_the_rest_to_pip():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    *conda, pip = environment["dependencies"]
+    *conda, _ = environment["dependencies"]
     assert environment["name"] == PROJECT["name"]
-    assert pip == {"pip": ["-e .[pinned]"]}
     python = Requirement(conda[0])
     assert python.name == "python" and str(python.specifier) == PROJECT["requires-python"]
     assert conda[1:] == ["pip"]
@@ -51,7 +50,7 @@ def test_the_package_ships_its_assets():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-TARGETS = ("help", "install", "reproduce", "test", "lab", "bench", "embedded-clip", "clean")
+TARGETS = ("help", "install", "lock", "sbom", "reproduce", "test", "lab", "bench", "embedded-clip", "clean")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -95,19 +94,31 @@ def test_make_install_says_in_one_sentence_what_is_missing(setting, message, tmp
 
 def test_an_interrupted_installation_is_taken_up_again(tmp_path):
     """pip fails at first; nothing says that the installation is complete, and the next call installs."""
+    runs, commands = installations(tmp_path, ("1", "0", "0"))
+    assert [run.returncode == 0 for run in runs] == [False, True, True]
+    locked, package = "--require-hashes -r requirements/locked.txt", "--no-deps -e ."
+    assert [command.partition("version-check ")[2] for command in commands] == [locked, locked, package]  # and no more
+
+
+def test_wheels_of_another_index_are_held_to_the_pins(tmp_path):
+    runs, (command,) = installations(tmp_path, ("0",), "TORCH_INDEX=https://example.org/cpu")
+    assert runs[0].returncode == 0 and "no GPU was found" not in runs[0].stderr.decode()
+    assert f"-c {tmp_path}/venv/pins.txt --extra-index-url https://example.org/cpu -e .[pinned,test]" in command
+
+
+def installations(tmp_path, fails, *settings):
+    """`make install` with a pip that only takes notes, and fails where told: the runs, and what they asked for."""
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     log = tmp_path / "log"
     python.write_text(f'#!/bin/sh\necho "$*" >> {log}\ncase "$*" in *install*) exit ${{PIP_FAILS:-0}};; esac\n')
     python.chmod(0o755)
-    arguments = ["make", "install", f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}", "LEAST_GB=0"]
+    arguments = ["make", "install", f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}", "LEAST_GB=0", *settings]
     runs = [
-        subprocess.run(arguments, cwd=ROOT, capture_output=True, env=os.environ | {"PIP_FAILS": fails}, check=False)
-        for fails in ("1", "0", "0")
+        subprocess.run(arguments, cwd=ROOT, capture_output=True, env=os.environ | {"PIP_FAILS": each}, check=False)
+        for each in fails
     ]
-    assert [run.returncode == 0 for run in runs] == [False, True, True]
-    assert log.read_text().count("pip install") == 2  # the third call had nothing to do
-    assert "-e .[pinned,test]" in log.read_text()
+    return runs, [line for line in log.read_text().splitlines() if "pip install" in line]
 
 
 def test_continuous_integration_runs_the_test_command():

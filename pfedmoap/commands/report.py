@@ -15,6 +15,8 @@ def report(
     results: Annotated[Path | None, place(r"Folder of the tables. \[default: results/PROFILE]")] = None,
     figures: Annotated[Path | None, place(r"Folder of the figures. \[default: figures/PROFILE]")] = None,
     out: Annotated[Path | None, place(r"The page. \[default: report.html beside the tables]", metavar="FILE")] = None,
+    crate: Annotated[Path | None, place("Also a folder to archive: tables, figures, page, described as an RO-Crate.",
+                                        metavar="FOLDER")] = None,
 ) -> None:
     """Build one page of all tables and figures: what they rest on, what is missing.
 
@@ -25,7 +27,7 @@ def report(
 
       pfedmoap report --profile paper --out report.html
     """
-    from pfedmoap.reports import page
+    from pfedmoap.reports import page, write_crate
     from pfedmoap.system import write_atomically
 
     results, figures = results or paths.results_dir(profile), figures or paths.figures_dir(profile)
@@ -40,3 +42,5 @@ def report(
             typer.echo(f"{entry.title} is {entry.state}: {entry.why} ({entry.command})", err=True)
     typer.echo(out)
     typer.echo(results / "README.md")
+    if crate:
+        typer.echo(write_crate(profile, results, figures, crate))

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["claims", "figures", "page", "statistics"],
     submod_attrs={
         "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
+        "crate": ["write_crate"],
         "layout": ["Block", "Table"],
         "numbers": ["cells", "clients", "compute", "matched", "records", "rounds", "summary", "traffic"],
         "tables": ["costs", "fingerprint", "table", "write_frame", "write_table"],
