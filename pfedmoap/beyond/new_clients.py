@@ -8,7 +8,7 @@ Each newcomer is tested on its own test images, as everyone is:
 - `experts`: after so many epochs of a second participation, for methods with a pool: its prompt of the first has
   entered the pool, and it has downloaded again, now with its nearest neighbours. pFedMoAP starts from the global prompt
   with K experts and a fresh gate.
-- `images`: as `epochs`, after the usual number of epochs, on so many training images of each of its classes.
+- `images`: as `epochs`, after the usual number of epochs, on at most so many training images of each of its classes.
 
 Nothing that a newcomer does changes the global tensors, and no newcomer sees another's prompt before all have entered.
 """
@@ -25,7 +25,7 @@ from pfedmoap.evaluation import evaluate_models
 from pfedmoap.federation import Federation
 from pfedmoap.server import Tensors
 
-FEW_IMAGES = 1, 2, 4, 8  # of a class
+IMAGES = 1, 2, 4, 8, 16  # of a class, at most: the same points in every run
 
 
 def examine(federation: Federation, late: Federation, newcomers: Sequence[int]) -> dict[str, Any]:
@@ -56,9 +56,9 @@ def examine(federation: Federation, late: Federation, newcomers: Sequence[int]) 
     cold = evaluate_models(method, tested, downloads, nothing, late.context).accuracies
     times = sorted({1, 2, epochs})
     curves = {"epochs": {count: learned(downloads, count) for count in times}}
-    *fewer, most = _counts(data, newcomers)
-    curves["images"] = {count: learned(downloads, epochs, _with_images(data, newcomers, count)) for count in fewer}
-    curves["images"][most] = curves["epochs"][epochs]
+    most = max(int(np.bincount(_labels(data, client)).max()) for client in newcomers)
+    curves["images"] = {count: learned(downloads, epochs, _with_images(data, newcomers, count))
+                        if count < most else curves["epochs"][epochs] for count in IMAGES}
     for cohort in late.cohorts(downloads, number):
         late.cache({update.client: update.upload for update in late.upload(cohort, late.train_cohort(cohort), number)})
     if any(client in late.server.pool for client in newcomers):
@@ -79,12 +79,6 @@ def trained(late: Federation, downloads: Mapping[int, Tensors], epochs: int, num
         start |= {client: {name: tensor[row] for name, tensor in tensors.items()}
                   for row, client in enumerate(cohort.clients)}
     return start
-
-
-def _counts(data: FederatedData, newcomers: Sequence[int]) -> list[int]:
-    """1, 2, 4, ... and what the best-served class of a newcomer has, which is all there is."""
-    most = max(int(np.bincount(_labels(data, client)).max()) for client in newcomers)
-    return [*(count for count in FEW_IMAGES if count < most), most]
 
 
 def _with_images(data: FederatedData, newcomers: Sequence[int], count: int) -> FederatedData:

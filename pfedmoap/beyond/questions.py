@@ -11,6 +11,7 @@ from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
 
 LOCAL = "local"  # the paper's test and nothing else
+SHARE = 0.3  # of the clients that join later, if none is given
 QUESTIONS = f"{LOCAL}, base_new, new_clients:SHARE or unseen_domain:NAME"
 
 
@@ -37,6 +38,10 @@ class Seen:
 class Question:
     """Base: everything is dealt, everyone trains, and all class names are known."""
 
+    def __str__(self) -> str:
+        """As `question` reads it; the same text for the same question."""
+        return LOCAL
+
     def seen(self, whole: ImageSet) -> Seen:
         """What is dealt.
 
@@ -57,6 +62,9 @@ class Question:
 @dataclass(frozen=True)
 class BaseNew(Question):
     """The first half of the classes is dealt and trained on, the rest never (CoOp's rule: of 2n + 1 classes n + 1)."""
+
+    def __str__(self) -> str:
+        return "base_new"
 
     def seen(self, whole: ImageSet) -> Seen:
         classes, base = len(whole.class_names), self.base(len(whole.class_names))
@@ -88,6 +96,9 @@ class NewClients(Question):
 
     share: float
 
+    def __str__(self) -> str:
+        return f"new_clients:{self.share:g}"
+
     def participants(self, clients: int, seed: int) -> np.ndarray:
         held_out = max(1, int(self.share * clients + 1e-9))
         if held_out >= clients:
@@ -106,6 +117,9 @@ class UnseenDomain(Question):
     """One domain is neither dealt nor trained on; every client is tested on its test images."""
 
     domain: str
+
+    def __str__(self) -> str:
+        return f"unseen_domain:{self.domain}"
 
     def seen(self, whole: ImageSet) -> Seen:
         left_out = self.number(whole)
@@ -138,14 +152,14 @@ def question(text: str) -> Question:
     Raises:
         UserError: it is none of `QUESTIONS`.
     """
-    name, _, detail = text.partition(":")
-    if name in (LOCAL, "base_new") and not detail:
+    name, colon, detail = text.partition(":")
+    if name in (LOCAL, "base_new") and not colon:
         return Question() if name == LOCAL else BaseNew()
     if name == "unseen_domain" and detail:
-        return UnseenDomain(detail)
+        return UnseenDomain(detail.casefold())
     if name == "new_clients":
         try:
-            share = float(detail or 0.3)
+            share = float(detail) if colon else SHARE
         except ValueError:
             share = 0.0
         if 0 < share < 1:

@@ -27,7 +27,7 @@ HUB = "hf:"
 TRAIN, TESTS = "train", ("test", "validation", "valid", "val", "dev")  # the first split that has labels is the test
 CLASSES = ("label", "labels", "fine_label")  # what decides if several columns could be the classes
 OWNERS = ("client", "domain")  # columns of these names say who owns an image, and of what domain it is
-TAIL = 32  # the last bytes of an image file: in a PNG with a checksum of all pixels, in a JPEG after all the others
+TAIL = 4096  # the last bytes of an image file: in a PNG with a checksum of all pixels, in a JPEG after all the others
 INSTALL = "hf: needs Hugging Face's datasets, an optional extra: install it with pip install 'pfedmoap[hub]'"
 
 
@@ -146,7 +146,7 @@ def _read(spec: Spec, root: str | Path | None) -> tuple[str, Mapping[str, "Datas
         import datasets
     except ImportError as error:
         raise UserError(INSTALL) from error
-    path = Path(root or "").expanduser() / Path(spec.name).expanduser()
+    path = Path(os.path.expanduser(root or "")) / os.path.expanduser(spec.name)
     if not path.exists() and (spec.name[0] in "./~" or spec.name.endswith(".parquet") or spec.name.count("/") > 1):
         raise UserError(f"{path} is not there: correct the path, or write {HUB}NAME for a set on Hugging Face's hub")
     place = f"{path}, parquet files" if path.exists() else f"{spec.name} on Hugging Face's hub"
@@ -181,7 +181,8 @@ def _label_column(name: str, features: "Features", wanted: str | None) -> str:
     if wanted:
         if wanted in named + texts:
             return wanted
-        raise UserError(f"{name} has no column {wanted!r} of class names: choose one of {', '.join(named + texts)}")
+        if named + texts:
+            raise UserError(f"{name} has no column {wanted!r} of class names: choose one of {', '.join(named + texts)}")
     for found in (named, texts):
         found = [column for column in found if column not in OWNERS]
         choice = found if len(found) == 1 else [column for column in CLASSES if column in found]
@@ -247,9 +248,15 @@ def _contents(dataset: "Dataset", image: str) -> list[bytes]:
     stored = dataset.data.column(image)
     files, paths = (pc.struct_field(stored, name) for name in ("bytes", "path"))
     lengths, tails = pc.binary_length(files).to_pylist(), pc.binary_slice(files, -TAIL).to_pylist()
-    return [b"%d %b" % (length, tail) if length is not None else b"%d" % _size(path)
+    return [b"%d %b" % ((length, tail) if length is not None else _end(path))
             for length, tail, path in zip(lengths, tails, paths.to_pylist(), strict=True)]
 
 
-def _size(path: str | None) -> int:
-    return os.path.getsize(path) if path and os.path.isfile(path) else 0
+def _end(path: str | None) -> tuple[int, bytes]:
+    """The length and the last bytes of a file that lies beside the table; of one that is missing, nothing."""
+    if not path or not os.path.isfile(path):
+        return 0, b""
+    with open(path, "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - TAIL))
+        return length, file.read()

@@ -90,6 +90,6 @@ def deal(name: str, labels: np.ndarray, clients: int, seed: int, alpha: float) -
         partitioner = getattr(flower, kind)(**PARTITIONERS[kind](task))
         partitioner.dataset = rows
         return [np.array(partitioner.load_partition(client)["row"], dtype=np.int64) for client in range(clients)]
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise UserError(f"{name} cannot deal {len(labels)} images of {task.classes} classes to {clients} clients "
                         f"({error}): use other --clients or --alpha, or another partition") from error  # fmt: skip

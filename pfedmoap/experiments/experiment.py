@@ -94,6 +94,7 @@ class Experiment:
             "protocol": (isinstance(self.protocol, Protocol), "a Protocol, such as PAPER or RELEASED"),
         })
         refuse_unknown_partition(self.partition)
+        object.__setattr__(self, "evaluate", str(self.question))  # one spelling, one key
         experts = getattr(self.method, "experts", None)
         if isinstance(experts, tuple) and len(experts) != self.clients:
             raise UserError(f"experts lists {len(experts)} numbers for {self.clients} clients: give one per client.")
@@ -102,7 +103,7 @@ class Experiment:
             raise UserError(f"evaluate {self.evaluate} is asked under the paper's protocol: leave out protocol.")
         if isinstance(self.question, NewClients) and isinstance(experts, tuple):
             raise UserError("experts lists a number per client, and new clients have none: give one number for all.")
-        _ = self.privacy, self.question  # refuse what makes no sense
+        _ = self.privacy  # refuses what makes no sense
 
     @property
     def beyond(self) -> bool:

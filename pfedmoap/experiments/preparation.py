@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from pfedmoap import clip as clips
 from pfedmoap.client import FederatedData
 from pfedmoap.data import ImageSet, Partition, image_features, partition
+from pfedmoap.errors import UserError
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.federation import Federation, Plan
@@ -61,13 +63,15 @@ def prepare(
     Raises:
         UserError: data or weights are missing or do not fit; nothing has been trained.
     """
-    imageset = load_dataset(experiment.dataset, place.data_root)
-    shares, imageset = dealt(experiment, imageset), named(experiment, imageset)
+    whole = load_dataset(experiment.dataset, place.data_root)
+    shares, imageset = dealt(experiment, whole), named(experiment, whole)
     clip = clips.load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
     memory_bytes = _cohort_bytes(place.device)
     encoder = PromptEncoder(clip, imageset.class_names, memory_bytes)
     prompt = _initial_prompt(experiment, clip)
     encoder.check_length(len(prompt))
+    if imageset.class_names != whole.class_names:
+        PromptEncoder(clip, whole.class_names).check_length(len(prompt))  # the others are tested after the last round
     experiment.method.check(clip.embed_dim, len(prompt))
     data = federated_data(experiment, imageset, shares, clip, place, progress, clients)  # last: it can take minutes
     context = Context(
@@ -94,12 +98,21 @@ def dealt_to_all(experiment: Experiment, imageset: ImageSet) -> Partition:
     """As `dealt`, also to clients that take no part in training."""
     protocol, seen = experiment.protocol, experiment.question.seen(imageset)
     seed = experiment.seed if protocol.data_seed == "per_seed" else DATA_SEED
-    shares = partition(
-        seen.imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
+    shares = _dealt(
+        experiment, seen.imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
         alpha=experiment.alpha, class_deal=protocol.class_deal)
     if protocol.label_pairing == "mispaired" and experiment.partition == "domain_dirichlet":
         return mispaired(imageset, shares, seed)
     return seen.in_whole(shares)
+
+
+def _dealt(experiment: Experiment, imageset: ImageSet, protocol: str, **settings: Any) -> Partition:
+    try:
+        return partition(imageset, protocol, **settings)
+    except UserError as error:
+        if experiment.beyond:  # what is dealt is not all there is
+            raise UserError(f"Of what evaluate {experiment.evaluate} leaves for training: {error}") from error
+        raise
 
 
 def shares_of(shares: Partition, clients: Sequence[int]) -> Partition:

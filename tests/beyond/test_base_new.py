@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from layouts import write_classes
 from test_federation import RECIPE
 from test_limits import ALL, SMALL_GATE, name, spatial_data
 from tiny import NAMES, make_context, make_data
@@ -13,8 +14,9 @@ from pfedmoap import gating
 from pfedmoap.beyond import answers, base_new, harmonic_mean
 from pfedmoap.beyond.answers import Models
 from pfedmoap.client import FederatedData
+from pfedmoap.errors import UserError
 from pfedmoap.evaluation import NO_ANSWER, own_images
-from pfedmoap.experiments import from_profile, run
+from pfedmoap.experiments import Place, build_method, from_profile, prepare, run
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import ClassMeans, FedAvgProbe, LogisticRegression, PFedMoAP, PromptFL, ZeroShot
 from pfedmoap.prompts import PromptEncoder, TextFeatures
@@ -149,10 +151,23 @@ def test_the_gates_worth_is_told_from_the_prompts(narrow, wide):
 
 @pytest.mark.parametrize("method", ["pfedmoap", "logistic_regression"])
 def test_a_run_stores_it_and_its_local_accuracy_is_the_papers(tmp_path, method):
-    from pfedmoap.experiments import Place, build_method
-
     experiment = from_profile("animals", build_method(method), "smoke", evaluate="base_new", seed=3)
     record = run(experiment, Place(), progress=False)
     assert record["beyond"]["accuracies"]["local"] == pytest.approx(record["rounds"][-1]["accuracies"])
     assert record["beyond"]["classes"] == {"base": 10, "new": 10} and record["data"]["classes"] == 10
     assert "beyond" not in run(replace(experiment, evaluate="local"), Place(), progress=False)
+
+
+def test_a_new_name_that_is_too_long_stops_a_run_before_it_trains(tmp_path):
+    write_classes(tmp_path, {"ant": 6, "bee": 6, "cat": 6, "yak" + " very" * 80: 6})
+    run_of = from_profile("folders", PromptFL(), "smoke", evaluate="base_new", clients=2)
+    with pytest.raises(UserError, match="yak very.*tokens"):
+        prepare(run_of, Place(data_root=str(tmp_path), cache=str(tmp_path / "cache")))
+
+
+def test_clients_that_own_new_classes_alone_are_told_what_is_dealt(tmp_path):
+    for client, classes in (("ann", ("ant", "bee")), ("bob", ("cat", "dog"))):
+        write_classes(tmp_path / "clients" / client, dict.fromkeys(classes, 6))
+    run_of = from_profile("folders", PromptFL(), "smoke", evaluate="base_new", clients=2, partition="given")
+    with pytest.raises(UserError, match="Of what evaluate base_new leaves for training: 'bob' has no training images"):
+        prepare(run_of, Place(data_root=str(tmp_path), cache=str(tmp_path / "cache")))

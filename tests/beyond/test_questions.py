@@ -27,7 +27,8 @@ def test_words_and_questions():
 
 
 @pytest.mark.parametrize("text, says", [
-    ("base", "evaluate must be local, base_new"), ("base_new:2", "evaluate must be"), ("unseen_domain", "NAME, not"),
+    ("base", "evaluate must be local, base_new"), ("base_new:2", "evaluate must be"), ("base_new:", "evaluate must"),
+    ("local:", "evaluate must"), ("new_clients:", "> 0 and < 1"), ("unseen_domain", "NAME, not"),
     ("new_clients:1", "> 0 and < 1"), ("new_clients:many", "> 0 and < 1"), ("new_clients:0", "> 0 and < 1"),
 ])  # fmt: skip
 def test_words_that_ask_nothing(text, says):
@@ -113,6 +114,8 @@ def test_only_under_the_papers_protocol_and_with_experts_for_everyone():
 
 def test_a_question_makes_another_run_and_none_leaves_the_key_as_it_was():
     keys = {Experiment(evaluate=text).key for text in (LOCAL, "base_new", "new_clients", "unseen_domain:photo")}
+    for same in (("new_clients", "new_clients:.3", "new_clients:0.30"), ("unseen_domain:Photo", "unseen_domain:photo")):
+        assert len({Experiment(evaluate=text).key for text in same}) == 1
     plain = Experiment().to_dict()
     del plain["evaluate"]
     assert len(keys) == 4 and Experiment.from_dict(plain).key in keys

@@ -65,7 +65,7 @@ def cold_start(grid: Grid, store: Store) -> Figure:
             partition = next(runs[0].partition for (_, title), runs in grid.cells.items() if title == column.title)
             axes[0, place].set(title=f"{heading}, {partition}", xlabel="local epochs (0: as it comes)",
                                xticks=_points(here, "epochs"))
-            axes[1, place].set(xlabel="training images of each class (0: as it comes)",
+            axes[1, place].set(xlabel="training images of each class, at most (0: as it comes)",
                                xticks=_points(here, "images"))
         for panel in axes.flat:
             panel.set(ylim=(0, 101))

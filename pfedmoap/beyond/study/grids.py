@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pfedmoap.beyond.questions import SHARE
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.experiments import STAND_INS, Column, Grid, Place, build_grid, reachable, table1
 from pfedmoap.methods import METHODS
 
 BASE_NEW, NEW_CLIENTS, UNSEEN = "base_new", "new_clients", "unseen_domain"
-SHARE = 0.3  # of the clients that join later
 # Half of an embedded set's 20 classes are dealt, so that fewer clients still own two or more each.
 FEWER = dict(clients=5)
 IN_SMOKE = "zero_shot", "promptfl", "coop", "pfedmoap", "class_means", "fedavg_probe"

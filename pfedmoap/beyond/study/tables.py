@@ -49,16 +49,16 @@ def new_clients_table(grid: Grid, store: Store) -> Table:
         epochs, images = (sorted(set(here["at"][here["curve"] == curve].tolist())) for curve in ("epochs", "images"))
         heads = {("epochs", 0): "cold"} | {("epochs", at): f"{at} epoch{'s' * (at > 1)}" for at in epochs if at}
         heads |= {("experts", at): f"second participation, {at} epoch{'s' * (at > 1)}" for at in epochs if at}
-        heads |= {("images", at): f"{at} image{'s' * (at > 1)}" for at in images if at}
+        heads |= {("images", at): f"up to {at} image{'s' * (at > 1)}" for at in images if at}
         keyed = here.assign(point=list(zip(here["curve"], here["at"], strict=True)))
         partition = next(runs[0].partition for (_, title), runs in grid.cells.items() if title == column.title)
         blocks += _blocks(grid, f"{heading}, {partition}", keyed, "point", heads)
     return Table(f"New clients: a share of the clients takes no part in training and joins afterwards. Cold: with what "
                  f"it downloads, without having looked at an image of its own. Epochs: after so many local epochs from "
                  f"there. Second participation: after its prompt has entered the pool, with what it then downloads; "
-                 f"pFedMoAP from the global prompt with its experts and a fresh gate. Images: so many training images "
-                 f"of each class, after the usual number of epochs. Accuracy on the newcomers' own test images, mean "
-                 f"over newcomers. {_read(grid)}", tuple(blocks))
+                 f"pFedMoAP from the global prompt with its experts and a fresh gate. Up to so many images: of each "
+                 f"class for training, after the usual number of epochs. Accuracy on the newcomers' own test images, "
+                 f"mean over newcomers. {_read(grid)}", tuple(blocks))
 
 
 def unseen_table(grid: Grid, store: Store) -> Table:
