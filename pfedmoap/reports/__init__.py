@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["claims", "figures", "page", "statistics"],
     submod_attrs={
+        "artefact": ["expected", "write_expected"],
         "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
         "crate": ["write_crate"],
         "layout": ["Block", "Table"],
