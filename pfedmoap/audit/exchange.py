@@ -8,7 +8,6 @@ import torch
 from pfedmoap.audit.adapter import Adapter, Lent
 from pfedmoap.audit.case import Case
 from pfedmoap.audit.findings import CLOSE, NOTHING_TRAINED, USUAL, Seen, difference, play, trains
-from pfedmoap.server import Tensors
 
 ON_A_LINE = (0, 1, -1, 3, -3)  # client 0 is as far from client 1 as from client 2, and 1 as far from 2 as from 3
 
@@ -54,20 +53,23 @@ def average(adapter: Adapter, case: Case) -> Seen:
         due = {name: sum(len(case.train_rows[client]) / images * drawn[client][name] for client in clients)
                for name in names}
         off[label] = difference({name: received[name].float() for name in names if name in received}, due)
-    return Seen(max(off.values()) <= CLOSE, ", ".join(f"{label}: off by {apart:.1g}" for label, apart in off.items()),
+    return Seen(max(off.values()) <= CLOSE, ", ".join(f"{label}: off by {apart:.2g}" for label, apart in off.items()),
                 off)
 
 
 def personal(adapter: Adapter, case: Case) -> Seen:
-    """What is personal leaves no trace in an upload: moving it, at a learning rate of 0, changes nothing that is sent."""
+    """What is personal leaves no trace in an upload: with a learning rate of 0, changing it changes nothing sent."""
     if not trains(adapter, case):
         return NOTHING_TRAINED
     still, prefixes = replace(USUAL, lr=0.0), adapter.claims.personal
+    play(adapter, case, 1)
     step = adapter.local_step(0, still)
     plain = {name: tensor.clone() for name, tensor in adapter.upload(0).items()}
-    own = [name for name in step.before if name.startswith(prefixes)] if prefixes else []
+    if not prefixes:
+        return Seen(None, f"nothing is claimed to be personal; sent: {', '.join(plain) or 'nothing'}")
+    own = [name for name in step.before if name.startswith(prefixes)]
     if not own:
-        return Seen(None, f"nothing is personal; sent: {', '.join(plain) or 'nothing'}")
+        return Seen(False, f"none of the trained tensors is called {' or '.join(prefixes)}")
     canaries = {name: step.before[name] + 0.5 for name in own}
     adapter.local_step(0, still, step.before | canaries)
     marked = adapter.upload(0)
@@ -81,7 +83,7 @@ def personal(adapter: Adapter, case: Case) -> Seen:
                 {"bytes": size, "personal": len(own)})
 
 
-def _placed(adapter: Adapter, case: Case, lent: Lent, anywhere: bool) -> Tensors | dict[int, torch.Tensor]:
+def _placed(adapter: Adapter, case: Case, lent: Lent, anywhere: bool) -> dict[int, torch.Tensor]:
     """A round after which the server has prompts at chosen places; returns each client's."""
     sent = play(adapter, case, 1).uploads[0]
     adapter.start(case)

@@ -13,7 +13,7 @@ from pfedmoap.client import Recipe
 from pfedmoap.server import Tensors
 
 PASSES, FAILS, DOCUMENTED, NOT_APPLICABLE = VERDICTS = ("passes", "fails", "as documented", "not applicable")
-USUAL = Recipe(epochs=2, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
+USUAL = Recipe(epochs=2, batch_size=4, lr=0.01, momentum=0.9, weight_decay=5e-4)
 ONE_STEP = Recipe(epochs=1, batch_size=64, lr=0.05, momentum=0.0, weight_decay=0.0)  # with all images of a client
 CLOSE = 1e-4  # what another order of summation may change
 
@@ -37,6 +37,10 @@ class Finding:
     verdict: str
     words: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fails(self) -> bool:
+        return self.verdict == FAILS
 
 
 @dataclass(frozen=True)

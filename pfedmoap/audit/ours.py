@@ -1,8 +1,9 @@
 """The adapter of this package's own methods: it drives the round loop's public steps, and claims what the docs say."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +16,7 @@ from pfedmoap.data import ImageSet, Partition, Split
 from pfedmoap.evaluation import own_images, stack
 from pfedmoap.federation import Federation, Plan, Round
 from pfedmoap.method import Context, Method
+from pfedmoap.methods import METHODS
 from pfedmoap.randomness import generator
 from pfedmoap.released import PAPER, SWITCHES, Protocol, federation_for, mispaired, with_shuffled_names, word_prompt
 from pfedmoap.server import Tensors
@@ -53,7 +55,9 @@ class MethodAdapter:
     """A method of this package as an `Adapter`.
 
     Args:
-        method: settings included.
+        method: settings included; each client trains as a cohort of one, which larger cohorts equal. What it claims is
+            its attribute `claims`, if it has one; else what its name is known for; else that it averages prompts, as
+            `Method` does.
         protocol: what its round loop and its data are like; the failures that this explains are claimed as documented.
         federation: makes the round loop.
     """
@@ -63,7 +67,8 @@ class MethodAdapter:
         federation: Callable[[Method, Plan, FederatedData, Context, Protocol], Federation] = federation_for,
     ):  # fmt: skip
         self.method, self.protocol, self.federation = method, protocol, federation
-        claims = CLAIMS.get(method.name, Claims())
+        usual = Claims() if method.name in METHODS else PROMPT
+        claims: Claims = getattr(method, "claims", CLAIMS.get(method.name, usual))
         self.claims = replace(claims, documented={**released_faults(protocol), **claims.documented})
 
     def start(self, case: Case) -> None:
@@ -121,14 +126,12 @@ class MethodAdapter:
             return method.examine(model, fixed, self._seen(images)[None], run.context)[0][0]
 
     def _data(self, case: Case, shares: Partition) -> FederatedData:
-        """The features that the method sees, each image with the label that its client has for it."""
-        labels = [torch.zeros(sum(map(len, own)), dtype=torch.int64) for own in (shares.train, shares.test)]
-        rows = [_in_turn(own) for own in (shares.train, shares.test)]
-        for split, own, given in zip(labels, rows, (shares.train_labels, shares.test_labels), strict=True):
-            for where, values in zip(own, given, strict=True):
-                split[where] = torch.from_numpy(values)
-        train, test = (self._seen(images.features[[row for client in own for row in client]])
+        """What the clients have, one after the other: images as the method sees them, and the labels they go by."""
+        train, test = (self._seen(images.features[np.concatenate(own)])
                        for images, own in ((case.train, shares.train), (case.test, shares.test)))
+        labels = [torch.from_numpy(np.concatenate(own)) for own in (shares.train_labels, shares.test_labels)]
+        rows = [np.split(np.arange(sum(map(len, own))), np.cumsum([len(each) for each in own])[:-1])
+                for own in (shares.train, shares.test)]
         return FederatedData(train[None], labels[0], test, labels[1], *rows)
 
     def _seen(self, features: Tensor) -> Tensor:
@@ -137,6 +140,11 @@ class MethodAdapter:
             return features
         moved = torch.from_numpy(generator(1, "audit positions").standard_normal((POSITIONS, features.shape[-1])))
         return F.normalize(features[:, None] + 0.2 * moved.float(), dim=-1)
+
+
+def small(method: type[Method]) -> Method:
+    """A method with those of its settings that suit the case, the rest as they are."""
+    return method(**{item.name: SMALL[item.name] for item in fields(method) if item.name in SMALL})
 
 
 def released_faults(protocol: Protocol) -> dict[str, str]:
@@ -151,9 +159,3 @@ def released_faults(protocol: Protocol) -> dict[str, str]:
 def _first(tensors: Tensors) -> Tensors:
     """The only client's tensors of a cohort's."""
     return {name: tensor[0].detach() for name, tensor in tensors.items()}
-
-
-def _in_turn(shares) -> list:
-    """Rows of every client where their images stand one client after the other."""
-    ends = [sum(map(len, shares[:number])) for number in range(len(shares))]
-    return [torch.arange(end, end + len(own)).numpy() for end, own in zip(ends, shares, strict=True)]

@@ -16,7 +16,7 @@ def same_seed(adapter: Adapter, case: Case) -> Seen:
     """The same seed twice gives the same run, bit for bit."""
     one, two = (play(adapter, case, case.rounds).tensors() for _ in range(2))
     apart = difference(one, two)
-    return Seen(apart == 0, f"two runs of {case.rounds} rounds differ by {apart:.1g}", {"difference": apart})
+    return Seen(apart == 0, f"two runs of {case.rounds} rounds differ by {apart:.2g}", {"difference": apart})
 
 
 def order(adapter: Adapter, case: Case) -> Seen:
@@ -26,7 +26,7 @@ def order(adapter: Adapter, case: Case) -> Seen:
     there = play(adapter, case, case.rounds)
     back = play(adapter, case, case.rounds, clients=range(case.clients)[::-1])
     apart = difference(there.tensors(), back.tensors())
-    return Seen(apart <= CLOSE, f"with the clients in reversed order everything differs by {apart:.1g} at most",
+    return Seen(apart <= CLOSE, f"with the clients in reversed order everything differs by {apart:.2g} at most",
                 {"difference": apart})
 
 
@@ -42,7 +42,7 @@ def padding(adapter: Adapter, case: Case) -> Seen:
         return NOTHING_TRAINED
     apart = max(difference(*after), abs(losses[0] - losses[1]))
     return Seen(apart <= CLOSE, f"{images} images in a batch of {images + 5} and in one of {images} differ by "
-                                f"{apart:.1g}", {"difference": apart, "losses": losses})
+                                f"{apart:.2g}", {"difference": apart, "losses": losses})
 
 
 def last_batch(adapter: Adapter, case: Case) -> Seen:

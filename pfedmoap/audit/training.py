@@ -15,7 +15,7 @@ from pfedmoap.server import Tensors
 
 NO_SGD = Seen(None, "it does not train by SGD")
 REACH = 0.01  # how far a finite difference reaches
-AGREE = 0.02  # of the gradient's length
+AGREE = 0.01  # of the gradient's length
 FLAT = 1e-3  # of the largest gradient's length: what a finite difference cannot tell from 0
 SLOW = replace(ONE_STEP, lr=1e-5)  # the gradient is the same all along the way
 EPOCHS = 4
@@ -118,7 +118,7 @@ def _away(adapter: Adapter, case: Case) -> Step:
     """One step of client 0 in round 2, from somewhere near to where it starts, so that no term of the loss is 0."""
     play(adapter, case, 1)
     begun, noise = adapter.local_step(0, ONE_STEP), torch.Generator().manual_seed(1)
-    before = {name: tensor.float() + 0.1 * torch.randn(tensor.shape, generator=noise)
+    before = {name: tensor.float() + 0.3 * torch.randn(tensor.shape, generator=noise)
               for name, tensor in begun.before.items()}
     return adapter.local_step(0, ONE_STEP, before)
 
@@ -161,10 +161,9 @@ def _as_far_as_claimed(adapter: Adapter, case: Case, recipes: dict[str, Recipe],
     for label, recipe in recipes.items():
         got = [_steps_travelled(adapter, case, recipe, round) for round in (1, 2)]
         due = _steps_due(recipe, goes_on, case.rounds)
-        other = _steps_due(recipe, not goes_on, case.rounds)
         holds &= all(abs(one - two) <= 0.05 * two for one, two in zip(got, due, strict=True))
         lines.append(f"{label}: {got[0]:.2f}, {got[1]:.2f} (claimed {due[0]:.2f}, {due[1]:.2f})")
-        numbers |= {label: got, f"{label}, claimed": due, f"{label}, had it been the other": other}
+        numbers |= {label: got, f"{label}, claimed": due}
     return Seen(holds, f"steps' worth of {what} in rounds 1 and 2: {'; '.join(lines)}", numbers)
 
 
@@ -177,7 +176,7 @@ def _steps_travelled(adapter: Adapter, case: Case, recipe: Recipe, round: int) -
         return torch.cat([(step.before[name] - step.after[name]).flatten().double() for name in own])
 
     unit, whole = way(SLOW), way(recipe)
-    return (whole @ unit / (unit @ unit)).item()
+    return (whole @ unit / (unit @ unit)).item() if unit.any() else 0.0
 
 
 def _steps_due(recipe: Recipe, goes_on: bool, rounds: int) -> list[float]:
