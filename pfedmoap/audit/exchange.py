@@ -7,7 +7,7 @@ import torch
 
 from pfedmoap.audit.adapter import Adapter, Lent
 from pfedmoap.audit.case import Case
-from pfedmoap.audit.findings import CLOSE, NOTHING_TRAINED, USUAL, Seen, difference, play, trains
+from pfedmoap.audit.findings import CLOSE, NOTHING_TRAINED, ONE_STEP, Seen, difference, play, trains
 
 ON_A_LINE = (0, 1, -1, 3, -3)  # client 0 is as far from client 1 as from client 2, and 1 as far from 2 as from 3
 
@@ -20,7 +20,7 @@ def neighbours(adapter: Adapter, case: Case) -> Seen:
     wrong, numbers = [], {}
     for kind in ("on a line, with ties", "anywhere"):
         sent = _placed(adapter, case, lent, kind == "anywhere")
-        steps = {client: adapter.local_step(client, USUAL) for client in sent}
+        steps = {client: adapter.local_step(client, ONE_STEP) for client in sent}
         for client, step in steps.items():
             rows = step.received.get(lent.received, torch.zeros(0))
             got = [next((one for one in sent if torch.equal(row.float(), sent[one])), None) for row in rows]
@@ -41,14 +41,14 @@ def average(adapter: Adapter, case: Case) -> Seen:
         return Seen(None, "nothing is averaged")
     for label, clients in (("all clients", range(case.clients)), ("two of them", (1, 3))):
         noise = torch.Generator().manual_seed(3)
-        sent = play(adapter, case, 1, clients=clients).uploads[0]
+        sent = play(adapter, case, 1, ONE_STEP, clients).uploads[0]
         adapter.start(case)
         for client in clients:
-            adapter.local_step(client, USUAL)
+            adapter.local_step(client, ONE_STEP)
         drawn = {client: upload | {name: torch.randn(upload[name].shape, generator=noise) for name in names}
                  for client, upload in sent.items()}
         adapter.aggregate(drawn)
-        received = adapter.local_step(0, USUAL).received
+        received = adapter.local_step(0, ONE_STEP).received
         images = sum(len(case.train_rows[client]) for client in clients)
         due = {name: sum(len(case.train_rows[client]) / images * drawn[client][name] for client in clients)
                for name in names}
@@ -61,8 +61,8 @@ def personal(adapter: Adapter, case: Case) -> Seen:
     """What is personal leaves no trace in an upload: with a learning rate of 0, changing it changes nothing sent."""
     if not trains(adapter, case):
         return NOTHING_TRAINED
-    still, prefixes = replace(USUAL, lr=0.0), adapter.claims.personal
-    play(adapter, case, 1)
+    still, prefixes = replace(ONE_STEP, lr=0.0), adapter.claims.personal
+    play(adapter, case, 1, ONE_STEP)
     step = adapter.local_step(0, still)
     plain = {name: tensor.clone() for name, tensor in adapter.upload(0).items()}
     if not prefixes:
@@ -85,11 +85,11 @@ def personal(adapter: Adapter, case: Case) -> Seen:
 
 def _placed(adapter: Adapter, case: Case, lent: Lent, anywhere: bool) -> dict[int, torch.Tensor]:
     """A round after which the server has prompts at chosen places; returns each client's."""
-    sent = play(adapter, case, 1).uploads[0]
+    sent = play(adapter, case, 1, ONE_STEP).uploads[0]
     adapter.start(case)
     noise, placed = torch.Generator().manual_seed(4), {}
     for client, upload in sent.items():
-        adapter.local_step(client, USUAL)
+        adapter.local_step(client, ONE_STEP)
         prompt = torch.zeros_like(upload[lent.upload], dtype=torch.float32)
         if anywhere:
             prompt = torch.randn(prompt.shape, generator=noise)

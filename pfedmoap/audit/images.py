@@ -86,6 +86,8 @@ def own_images(adapter: Adapter, case: Case) -> Seen:
 
 def test_images(adapter: Adapter, case: Case) -> Seen:
     """Test images and their labels change neither what is trained nor which model is kept."""
+    recipe = replace(USUAL, epochs=1)
+
     def answers() -> torch.Tensor:
         labels = torch.zeros_like(case.test.labels)
         for client, rows in enumerate(map(torch.from_numpy, case.test_rows)):
@@ -93,11 +95,11 @@ def test_images(adapter: Adapter, case: Case) -> Seen:
         return labels
 
     def run(test: Images) -> dict[str, torch.Tensor]:
-        return play(adapter, replace(case, test=test), case.rounds).tensors()
+        return play(adapter, replace(case, test=test), case.rounds, recipe).tensors()
 
-    play(adapter, case, 1)
+    play(adapter, case, 1, recipe)
     first, features = answers(), case.test.features
-    play(adapter, replace(case, rounds=2 * case.rounds), case.rounds)  # nothing is chosen yet
+    play(adapter, replace(case, rounds=2 * case.rounds), case.rounds, recipe)  # nothing is chosen yet
     last, plain = answers(), run(case.test)
     others = {"other images": Images(F.normalize(features.flip(-1), dim=-1), case.test.labels),
               "labels that the first round's models give": Images(features, first),

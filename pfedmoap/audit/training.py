@@ -14,6 +14,7 @@ from pfedmoap.client import Recipe
 from pfedmoap.server import Tensors
 
 NO_SGD = Seen(None, "it does not train by SGD")
+AWAY = 1.0  # from where training starts, in every entry: enough for a term that pulls back to be seen
 REACH = 0.01  # how far a finite difference reaches
 AGREE = 0.01  # of the gradient's length
 FLAT = 1e-3  # of the largest gradient's length: what a finite difference cannot tell from 0
@@ -116,9 +117,9 @@ def weight_decay(adapter: Adapter, case: Case) -> Seen:
 
 def _away(adapter: Adapter, case: Case) -> Step:
     """One step of client 0 in round 2, from somewhere near to where it starts, so that no term of the loss is 0."""
-    play(adapter, case, 1)
+    play(adapter, case, 1, ONE_STEP)
     begun, noise = adapter.local_step(0, ONE_STEP), torch.Generator().manual_seed(1)
-    before = {name: tensor.float() + 0.3 * torch.randn(tensor.shape, generator=noise)
+    before = {name: tensor.float() + AWAY * torch.randn(tensor.shape, generator=noise)
               for name, tensor in begun.before.items()}
     return adapter.local_step(0, ONE_STEP, before)
 
