@@ -16,7 +16,7 @@ from pfedmoap.data import ImageSet, Partition, Split
 from pfedmoap.evaluation import own_images, stack
 from pfedmoap.federation import Federation, Plan, Round
 from pfedmoap.method import Context, Method
-from pfedmoap.methods import METHODS
+from pfedmoap.methods import METHODS, FedProx
 from pfedmoap.randomness import generator
 from pfedmoap.released import PAPER, SWITCHES, Protocol, federation_for, mispaired, with_shuffled_names, word_prompt
 from pfedmoap.server import Tensors
@@ -69,7 +69,7 @@ class MethodAdapter:
         self.method, self.protocol, self.federation = method, protocol, federation
         usual = Claims() if method.name in METHODS else PROMPT
         claims: Claims = getattr(method, "claims", CLAIMS.get(method.name, usual))
-        self.claims = replace(claims, documented={**released_faults(protocol), **claims.documented})
+        self.claims = replace(claims, documented={**released_faults(protocol, method), **claims.documented})
 
     def start(self, case: Case) -> None:
         imageset = ImageSet("golden", case.names, *(
@@ -147,11 +147,12 @@ def small(method: type[Method]) -> Method:
     return method(**{item.name: SMALL[item.name] for item in fields(method) if item.name in SMALL})
 
 
-def released_faults(protocol: Protocol) -> dict[str, str]:
-    """Check -> the switches of the released code that it is expected to fail by, in words."""
+def released_faults(protocol: Protocol, method: Method) -> dict[str, str]:
+    """Check -> the switches of the released code that a method is expected to fail it by, in words."""
     found: dict[str, list[str]] = {}
     for switch, checks in EXPLAINED.items():
-        for check in checks if getattr(protocol, switch) == SWITCHES[switch].released else ():
+        concerned = switch != "fedprox_gradient" or isinstance(method, FedProx)
+        for check in checks if concerned and getattr(protocol, switch) == SWITCHES[switch].released else ():
             found.setdefault(check, []).append(switch)
     return {check: f"the released code's {' and '.join(switches)}" for check, switches in found.items()}
 
