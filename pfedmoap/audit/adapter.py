@@ -17,12 +17,12 @@ class Lent(NamedTuple):
     Attributes:
         received: name of the received tensor, (K, ...), nearest first.
         upload: name of the uploaded tensor that its rows are copies of.
-        count: K.
+        most: K.
     """
 
     received: str
     upload: str
-    count: int
+    most: int
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ def neighbours(adapter: Adapter, case: Case) -> Seen:
         for client, step in steps.items():
             rows = step.received.get(lent.received, torch.zeros(0))
             got = [next((one for one in sent if torch.equal(row.float(), sent[one])), None) for row in rows]
-            due = _nearest(sent, client, lent.count)
+            due = _nearest(sent, client, lent.most)
             numbers[f"{kind}: {client}"] = got
             if got != due:
                 itself = ", itself among them" if client in got else ""
                 wrong.append(f"{kind}, client {client} is lent {got}{itself}, not {due}")
     if wrong:
         return Seen(False, f"{len(wrong)} of {len(numbers)} wrong: {wrong[0]}", numbers)
-    return Seen(True, f"all {len(numbers)} clients are lent their {lent.count} nearest others", numbers)
+    return Seen(True, f"all {len(numbers)} clients are lent their {lent.most} nearest others", numbers)
 
 
 def average(adapter: Adapter, case: Case) -> Seen:

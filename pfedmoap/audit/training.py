@@ -158,7 +158,7 @@ def _as_far_as_claimed(adapter: Adapter, case: Case, recipes: dict[str, Recipe],
     if not trains(adapter, case):
         return NOTHING_TRAINED
     goes_on = adapter.claims.optimizer == "continues"
-    lines, numbers, holds = [], {}, True
+    lines, numbers, holds = [], dict[str, list[float]](), True
     for label, recipe in recipes.items():
         got = [_steps_travelled(adapter, case, recipe, round) for round in (1, 2)]
         due = _steps_due(recipe, goes_on, case.rounds)

@@ -31,7 +31,8 @@ def test_our_methods_pass(name):
 def test_as_in_the_released_code_they_pass_or_are_flagged(name):
     findings = {one.check: one for one in audit(MethodAdapter(small(METHODS[name]), RELEASED))}
     assert {check: one.words for check, one in findings.items() if one.verdict == FAILS} == {}
-    assert findings["pairing"].verdict == DOCUMENTED and "label_pairing" in findings["pairing"].words
+    if findings["moves"].verdict != NOT_APPLICABLE:  # what is trained on images, that have other images' labels
+        assert findings["pairing"].verdict == DOCUMENTED and "label_pairing" in findings["pairing"].words
     assert findings["names"].verdict in (DOCUMENTED, NOT_APPLICABLE)
 
 
