@@ -16,9 +16,10 @@ The paper, in reading order; these files need torch, open_clip and numpy alone:
 
 Around it, each room with a door of its own (`from pfedmoap.data import ...`), lower ones first: `system` (folders,
 cores, processes), `data` (images, partitions, image features), `embedded` (the shipped CLIP and sets), `released` (what
-the released code does differently), `beyond` (classes, clients and domains that nobody trained on), `experiments`
-(runs, profiles, grids, store), `reports` (tables, figures, page), `leakage` and `teaching` (behind notebooks 04 and
-01), `flower` (a real federation), `batch` (notebooks as jobs), `commands` (the command line).
+the released code does differently), `audit` (checks of implementations), `beyond` (classes, clients and domains that
+nobody trained on), `experiments` (runs, profiles, grids, store), `reports` (tables, figures, page), `leakage` and
+`teaching` (behind notebooks 04 and 01), `flower` (a real federation), `batch` (notebooks as jobs), `commands` (the
+command line).
 """
 
 import lazy_loader

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from layouts import write_classes
 
+from pfedmoap.audit import table
 from pfedmoap.commands import main
 from pfedmoap.methods import METHODS
 
@@ -79,10 +80,18 @@ def test_every_method_is_named():
     assert [name for name in METHODS if f"`{name}`" not in TEXTS["docs/methods.md"]] == []
 
 
+def test_the_audits_checks_are_those_of_the_code():
+    assert table() in TEXTS["docs/audit.md"]
+
+
 def test_the_readme_is_a_page_and_leads_to_all_others():
-    readme = (ROOT / "README.md").read_text()
-    assert len(readme.encode()) <= 10_000
-    assert [name for name in TEXTS if name.startswith("docs/") and f"({name})" not in readme] == []
+    assert len((ROOT / "README.md").read_bytes()) <= 10_000
+    reached, ahead = set(), ["README.md"]
+    while ahead:  # by the links of the pages that it leads to, too
+        reached.add(name := ahead.pop())
+        links = [(ROOT / name).parent / link for link in re.findall(r"\]\((?!http)([^)#]+\.md)\)", TEXTS[name])]
+        ahead += {link.resolve().relative_to(ROOT).as_posix() for link in links} & TEXTS.keys() - reached
+    assert [name for name in TEXTS if name not in reached] == []
 
 
 @pytest.mark.parametrize("name", sorted(name for name in TEXTS if name.startswith("docs/")))

@@ -19,6 +19,7 @@ ALLOWED = {
     "data": {ROOT, "system"},
     "embedded": {ROOT, "data"},
     "released": {ROOT, "methods", "data"},
+    "audit": {ROOT, "methods", "data", "released"},
     "beyond": {ROOT, "data"},
     "experiments": {ROOT, "methods", "data", "embedded", "released", "beyond", "system"},
     "reports": {ROOT, "methods", "data", "experiments", "system"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "teaching": {ROOT, "methods", "data", "experiments", "reports"},
     "flower": {ROOT, "experiments", "system"},
     "batch": {"system"},
-    "commands": {ROOT, "methods", "data", "embedded", "released", "experiments", "reports", "flower", "batch",
+    "commands": {ROOT, "methods", "data", "embedded", "released", "audit", "experiments", "reports", "flower", "batch",
                  "system"},
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library

@@ -8,7 +8,7 @@ import click
 import typer
 
 from pfedmoap import __version__
-from pfedmoap.commands import cache, data, federate, info, report, reproduce, run, tune, verify
+from pfedmoap.commands import audit, cache, data, federate, info, report, reproduce, run, tune, verify
 from pfedmoap.commands.open_command import RunCommand
 from pfedmoap.commands.shared import say
 from pfedmoap.errors import PfedmoapError
@@ -34,6 +34,7 @@ app.add_typer(federate.federate, name="federate")
 app.command()(cache.cache)
 app.command()(report.report)
 app.command(short_help="Judge every claim of the paper and of this kit by the results.")(verify.verify)
+app.command(short_help="Check an implementation, ours or yours, for the faults that change tables.")(audit.audit)
 app.command()(info.info)
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pfedmoap.audit import VERDICTS, Finding
 from pfedmoap.data import CachedTable, Card, Diagnosis
 from pfedmoap.experiments import Record, frame, published_zero_shot
 from pfedmoap.methods import METHODS
@@ -177,3 +178,16 @@ def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:
         Console().print(shown)
     count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
     typer.echo(f"{folder}: {count}, {sum(one.size for one in tables) / 1e6:,.1f} MB")
+
+
+def show_findings(found: Mapping[str, Sequence[Finding]]) -> None:
+    """Of one audited implementation every check, of several what did not simply pass; and how many of each verdict."""
+    for name, findings in found.items():
+        shown = [one for one in findings if len(found) == 1 or one.verdict in VERDICTS[1:3]]
+        if shown:
+            table = Table("check", "verdict", "finding", title=name, title_justify="left")
+            for one in shown:
+                table.add_row(one.check, one.verdict, one.words)
+            Console().print(table)
+        counts = Counter(one.verdict for one in findings)
+        typer.echo(f"{name}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS if counts[verdict])}")

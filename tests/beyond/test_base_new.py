@@ -159,10 +159,16 @@ def test_a_run_stores_it_and_its_local_accuracy_is_the_papers(tmp_path, method):
 
 
 def test_a_new_name_that_is_too_long_stops_a_run_before_it_trains(tmp_path):
-    write_classes(tmp_path, {"ant": 6, "bee": 6, "cat": 6, "yak" + " very" * 80: 6})
+    images = [f"{name}/{image}.png" for name in ("ant", "bee", "cat", "yak") for image in range(6)]
+    for image in images:
+        (tmp_path / image).parent.mkdir(exist_ok=True)
+        picture(1).save(tmp_path / image)
+    long = "yak" + " very" * 80
+    lines = [f"{image},{long if 'yak' in image else image.split('/')[0]}" for image in images]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
     run_of = from_profile("folders", PromptFL(), "smoke", evaluate="base_new", clients=2)
     with pytest.raises(UserError, match="yak very.*tokens"):
-        prepare(run_of, Place(data_root=str(tmp_path), cache=str(tmp_path / "cache")))
+        prepare(run_of, Place(data_root=str(tmp_path / "list.csv"), cache=str(tmp_path / "cache")))
 
 
 def test_clients_that_own_new_classes_alone_are_told_what_is_dealt(tmp_path):
