@@ -54,6 +54,7 @@ DATASET_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("quick", "mixed40"): _HALF | _MIXED | dict(batch_size=16),
     ("quick", "domains"): _HALF | _DOMAINS | dict(clients=30),
     ("quick", "office"): _HALF | _DOMAINS | dict(clients=20),
+    ("smoke", "folders"): dict(test_images=None),  # your own pictures: all that a client has
     ("smoke", "mixed40"): dict(partition="dirichlet", alpha=0.5, clients=4),
     ("smoke", "domains"): _DOMAINS | dict(clients=12, shots=12),
     ("smoke", "office"): _DOMAINS | dict(clients=8, shots=12),
