@@ -61,7 +61,7 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 	$(BIN)/python -m pytest tests/experiments/test_ray.py $(ARGS)
 
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
-	PFEDMOAP_KILLS=3 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
+	PFEDMOAP_KILLS=9 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
 
 BENCHMARKS := training_step roofline memory scaling whole_run scale precision seeds projection feature_cache plot
 

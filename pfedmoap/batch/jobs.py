@@ -72,6 +72,8 @@ def plan(names: Sequence[str], profile: str, parameters: Mapping[str, Any], fold
     known = list(dict.fromkeys(name for own in defaults.values() for name in own))
     owner = next(iter(defaults)).stem if len(defaults) == 1 else f"these {len(defaults)} notebooks"
     refuse_unknown(parameters, known, f"parameter of {owner}")
+    if profile == "smoke" and not parameters.get("jobs"):
+        parameters["jobs"] = 1  # its runs take less time than worker processes need to start
     jobs = []
     for path, own in defaults.items():
         values = {name: _as_type_of(own[name], value, name) for name, value in parameters.items() if name in own}

@@ -64,7 +64,7 @@ def partition(
         clients: number of clients.
         seed: of the run.
         shots: training images per class of the whole set (a smaller number takes a subset of a larger one's);
-            None: all. Test images are never left out.
+            None: all. No test images are left out here.
         alpha: concentration of the Dirichlet distribution; small means that few clients share a class.
         class_deal: of `label_disjoint`: "even", or "rounded" as in the released code.
 

@@ -49,6 +49,7 @@ class Experiment:
     alpha: float = setting(0.5, "Data", "Concentration of the Dirichlet partitions; smaller is more heterogeneous.")
     shots: int | None = setting(16, "Data", "Training images per class; 'none' takes all.")
     views: int = setting(1, "Data", "V, augmented training views per image; 0 trains on the test view.")
+    test_images: int | None = setting(None, "Data", "Test images of each client, drawn by the seed; 'none' takes all.")
     model: str = setting("embedded_clip", "Frozen CLIP", "open_clip model name, such as RN50-quickgelu.")
     weights: str | None = setting(None, "Frozen CLIP", "Pretrained tag (openai) or file; default: shipped weights.")
     precision: str = setting("fp32", "Frozen CLIP", "Of the frozen towers: fp32 or bf16.")
@@ -74,13 +75,17 @@ class Experiment:
             value = getattr(self, name)
             return _is_whole(value) and value >= least, f"a whole number >= {least}"
 
+        def none_or_whole(name: str) -> tuple[bool, str]:
+            return getattr(self, name) is None or whole(name, 1)[0], "None or >= 1"
+
         require(self, {
             "method": (isinstance(self.method, Method), f"a method such as {', '.join(METHODS)}"),
             "seed": whole("seed", 0),
             "clients": whole("clients", 1),
             "alpha": (self.alpha > 0, "a number > 0"),
-            "shots": (self.shots is None or (_is_whole(self.shots) and self.shots >= 1), "None or >= 1"),
+            "shots": none_or_whole("shots"),
             "views": whole("views", 0),
+            "test_images": none_or_whole("test_images"),
             "precision": (self.precision in ("fp32", "bf16"), "fp32 or bf16"),
             "context_tokens": whole("context_tokens", 1),
             "rounds": whole("rounds", 1),
@@ -160,6 +165,8 @@ class Experiment:
         plain = self.to_dict()
         if not self.beyond:
             del plain["evaluate"]  # the key that runs had when nothing else could be asked
+        if self.test_images is None:
+            del plain["test_images"]  # and when all images were tested
         path = Path(self.weights) if self.weights else ASSETS / f"{self.model}.safetensors"
         if path.is_file():
             plain["weights"] = _file_digest(str(path), path.stat().st_mtime_ns)

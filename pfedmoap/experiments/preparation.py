@@ -17,6 +17,7 @@ from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import Context
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
+from pfedmoap.randomness import generator
 from pfedmoap.released import DATA_SEED, federation_for, mispaired, with_shuffled_names, word_prompt
 from pfedmoap.system import cache_dir
 
@@ -102,8 +103,18 @@ def dealt_to_all(experiment: Experiment, imageset: ImageSet) -> Partition:
         experiment, seen.imageset, experiment.partition, clients=experiment.clients, seed=seed, shots=experiment.shots,
         alpha=experiment.alpha, class_deal=protocol.class_deal)
     if protocol.label_pairing == "mispaired" and experiment.partition == "domain_dirichlet":
-        return mispaired(imageset, shares, seed)
-    return seen.in_whole(shares)
+        return _less_tested(mispaired(imageset, shares, seed), experiment.test_images, seed)
+    return _less_tested(seen.in_whole(shares), experiment.test_images, seed)
+
+
+def _less_tested(shares: Partition, most: int | None, seed: int) -> Partition:
+    """Every client with at most so many of its test images."""
+    if most is None:
+        return shares
+    kept = [np.sort(generator(seed, "test images", client).permutation(len(own))[:most])
+            for client, own in enumerate(shares.test)]
+    return replace(shares, **{name: tuple(own[rows] for own, rows in zip(getattr(shares, name), kept, strict=True))
+                              for name in ("test", "test_labels")})
 
 
 def _dealt(experiment: Experiment, imageset: ImageSet, protocol: str, **settings: Any) -> Partition:

@@ -32,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "paper": dict(model="RN50-quickgelu", weights="openai", rounds=10, local_epochs=5, shots=16, batch_size=16),
     "long": dict(rounds=10, local_epochs=5, shots=16, batch_size=16),
     "quick": dict(rounds=4, local_epochs=5, shots=8, context_tokens=8, batch_size=8),
-    "smoke": dict(rounds=2, local_epochs=1, shots=4, context_tokens=4),
+    "smoke": dict(rounds=2, local_epochs=1, shots=4, context_tokens=4, test_images=5),
 }
 _CIFAR = dict(partition="dirichlet", alpha=0.5, shots=None, clients=100, participation=0.1, rounds=120, batch_size=32,
               views=1)  # it is not augmented
@@ -54,9 +54,10 @@ DATASET_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("quick", "mixed40"): _HALF | _MIXED | dict(batch_size=16),
     ("quick", "domains"): _HALF | _DOMAINS | dict(clients=30),
     ("quick", "office"): _HALF | _DOMAINS | dict(clients=20),
+    ("smoke", "folders"): dict(test_images=None),  # your own pictures: all that a client has
     ("smoke", "mixed40"): dict(partition="dirichlet", alpha=0.5, clients=4),
-    ("smoke", "domains"): _DOMAINS | dict(clients=12),
-    ("smoke", "office"): _DOMAINS | dict(clients=8),
+    ("smoke", "domains"): _DOMAINS | dict(clients=12, shots=12),
+    ("smoke", "office"): _DOMAINS | dict(clients=8, shots=12),
     # Ten digits cannot be dealt to ten clients without one-class clients, which would be nearly free accuracy.
     **{(profile, "digits"): dict(clients=5) for profile in ("long", "quick", "smoke")},
 }
@@ -64,7 +65,7 @@ DATASET_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 DIGITS_BY_DIRICHLET: dict[str, dict[str, Any]] = {
     "long": _HALF_LONG | _MIXED | dict(batch_size=32),
     "quick": _HALF | _MIXED | dict(batch_size=32),
-    "smoke": dict(partition="dirichlet", alpha=0.5, shots=None, clients=4),
+    "smoke": dict(partition="dirichlet", alpha=0.5, shots=8, clients=4),
     "paper": {},
 }
 COOP_EPOCHS = {"full": 25, "one_round": 5}  # in the paper, and in the released code

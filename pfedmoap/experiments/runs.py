@@ -152,8 +152,8 @@ def _compute_features(experiments: Sequence[Experiment], place: Place, jobs: int
 
     Errors are left to the runs, which report them.
     """
-    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "model", "weights", "precision",
-                "protocol")
+    settings = ("dataset", "seed", "clients", "partition", "alpha", "shots", "views", "test_images", "model", "weights",
+                "precision", "protocol")
     different = {}
     for experiment in experiments:
         kind = experiment.method.spatial, experiment.method.remembers_images

@@ -13,8 +13,9 @@ from pfedmoap.reports.numbers import clients, records, summary
 from pfedmoap.reports.statistics import LEVEL, against_best, can_separate, compare, smallest_p
 
 # The settings that captions compare with the paper's, and those that they always name.
-_SETTINGS = ("model", "weights", "precision", "clients", "partition", "alpha", "shots", "views", "context_tokens",
-             "rounds", "participation", "local_epochs", "batch_size", "lr", "momentum", "weight_decay", "schedule")
+_SETTINGS = ("model", "weights", "precision", "clients", "partition", "alpha", "shots", "views", "test_images",
+             "context_tokens", "rounds", "participation", "local_epochs", "batch_size", "lr", "momentum",
+             "weight_decay", "schedule")
 _SHOWN = ("clients", "partition", "shots", "rounds", "local_epochs", "participation", "batch_size", "context_tokens")
 
 
@@ -133,7 +134,7 @@ def _settings(grid: Grid, name: str) -> pd.DataFrame:
                 return "shipped weights"
             case "weights", _:
                 return Path(value).name
-            case "shots", None:
+            case "shots" | "test_images", None:
                 return "all"
             case _:
                 return f"{value:g}" if isinstance(value, float) else str(value)

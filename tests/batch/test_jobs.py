@@ -28,7 +28,7 @@ def test_wrong_parameters_are_refused(folder, places, parameters, message):
 def test_a_parameter_goes_to_the_notebooks_that_have_it_and_one_of_them_must(folder, places):
     write_notebook(folder / "table3_shots.ipynb", parameters='profile = ""\nshots = 16')
     first, third = plan(["table1", "table3"], "smoke", places | {"shots": "8", "fast": "true"}, folder)
-    assert first.parameters == {"profile": "smoke", "fast": True} | places
+    assert first.parameters == {"profile": "smoke", "fast": True, "jobs": 1} | places
     assert third.parameters == {"profile": "smoke", "shots": 8}
     with pytest.raises(UserError, match="no parameter of these 2 notebooks 'shot'; did you mean 'shots'"):
         plan(["table1", "table3"], "smoke", {"shot": "8"}, folder)

@@ -12,15 +12,17 @@ from pfedmoap.released import released
 
 OTHER = dict(
     dataset="digits", method=PFedMoAP(lam=1.0), seed=2, clients=5, partition="iid", alpha=0.3, shots=None, views=2,
-    model="RN50-quickgelu", weights="openai", precision="bf16", context_tokens=4, rounds=3, participation=0.5,
-    local_epochs=1, batch_size=8, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="cosine", epsilon=50.0, delta=0.1,
-    clip=2.0, dp_accounting="total", dp_test_prompt="uploaded", protocol=released("data_seed"))
+    test_images=5, model="RN50-quickgelu", weights="openai", precision="bf16", context_tokens=4, rounds=3,
+    participation=0.5, local_epochs=1, batch_size=8, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="cosine",
+    epsilon=50.0, delta=0.1, clip=2.0, dp_accounting="total", dp_test_prompt="uploaded",
+    protocol=released("data_seed"))
 
 
 def test_every_setting_changes_the_key():
-    assert OTHER.keys() == {field.name for field in dataclasses.fields(Experiment)}
-    keys = {Experiment(**{name: value}).key for name, value in OTHER.items()}
-    assert len(keys | {Experiment().key}) == len(OTHER) + 1
+    other = OTHER | {"evaluate": "base_new"}  # which no run asks under another protocol
+    assert other.keys() == {field.name for field in dataclasses.fields(Experiment)}
+    keys = {Experiment(**{name: value}).key for name, value in other.items()}
+    assert len(keys | {Experiment().key}) == len(other) + 1
 
 
 def test_the_key_is_stable():
@@ -61,6 +63,7 @@ def test_shipped_weights_count_by_content(tmp_path, monkeypatch):
     ({"rounds": 2.5}, "rounds must be"), ({"seed": -1}, "seed must be"), ({"clients": True}, "clients must be"),
     ({"participation": 0}, "participation must be"), ({"participation": 1.1}, "participation must be"),
     ({"partition": "random"}, "one of label_disjoint"), ({"shots": 0}, "shots must be"),
+    ({"test_images": 0}, "test_images must be"),
     ({"schedule": "linear"}, "constant or cosine"), ({"momentum": 1.0}, "momentum must be"),
     ({"alpha": 0}, "alpha must be"), ({"precision": "fp16"}, "fp32 or bf16"), ({"method": "coop"}, "method must be"),
     ({"epsilon": 0.0}, "epsilon must be"), ({"epsilon": 1.0, "delta": 1.0}, "delta must be"),

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 import victims
 from killing import finish, kill_all, kill_until_done, killed_before_write, start, timeless
-from victims import GRID, IMAGES, RUNS, VIEWS
+from victims import BATCH, GRID, IMAGES, RUNS, VIEWS
 
-from pfedmoap.data.features import BATCH
 from pfedmoap.experiments import Place, Store, run
 
 MORE = int(os.environ.get("PFEDMOAP_KILLS", 1))
-AT_LEAST = {"run": 6 * MORE, "grid": 3 * MORE, "processes": 2 * MORE, "features": 6 * MORE}  # kills at random moments
+AT_LEAST = {"run": 2 * MORE, "grid": MORE, "processes": MORE, "features": 2 * MORE}  # kills at random moments
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +158,9 @@ def test_a_feature_extraction(whole, tmp_path):
 
 def test_extractions_at_one_cache_encode_everything_once(whole, tmp_path):
     folder = tmp_path
-    working = [start(victims.features, str(folder)) for _ in range(4)]
+    working = [start(victims.features, str(folder)) for _ in range(3)]
     for process in working:
         process.join()
-    assert [process.exitcode for process in working] == [0] * 4
+    assert [process.exitcode for process in working] == [0] * 3
     assert tables(folder) == whole[0]
     assert len((folder / "encoded").read_text().splitlines()) == VIEWS * IMAGES // BATCH

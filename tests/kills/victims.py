@@ -1,5 +1,6 @@
 """What is killed, on the embedded CLIP and data; some write down what they did, to show that nothing is done twice."""
 
+import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,23 +9,24 @@ import numpy as np
 import torch
 
 from pfedmoap import clip
+from pfedmoap.data import features as extraction
 from pfedmoap.data import image_features
 from pfedmoap.experiments import Place, Store, from_profile, load_dataset, run, run_all
 from pfedmoap.methods import CoOp, FedPer, PFedMoAP, PromptFL
 from pfedmoap.released import Protocol
 
 torch.set_num_threads(1)
-VIEWS, IMAGES = 2, 320
+VIEWS, IMAGES, BATCH = 2, 40, 8
 
 
 def small(method=PFedMoAP(), **settings):
-    return from_profile("digits", method, "smoke", **{"rounds": 12, "shots": 8} | settings)
+    return from_profile("digits", method, "smoke", **{"rounds": 8, "shots": 8} | settings)
 
 
 RUNS = {"gates": small(), "own prompts": small(CoOp()), "some clients": small(FedPer(), participation=0.5),
         "one optimiser": small(PromptFL(), protocol=Protocol(optimizer="shared")),
         "short": small(rounds=2)}  # fmt: skip
-GRID = [small(method, seed=seed, rounds=8) for seed in (1, 2) for method in (PromptFL(), PFedMoAP(), FedPer())]
+GRID = [small(method, seed=seed, rounds=6) for seed in (1, 2) for method in (PromptFL(), PFedMoAP(), FedPer())]
 
 
 def one_run(folder: str, cache: str, name: str) -> None:
@@ -32,6 +34,9 @@ def one_run(folder: str, cache: str, name: str) -> None:
 
 
 def grid(folder: str, cache: str) -> None:
+    """With two workers. They are forked: a server that they came from would import everything anew after each kill."""
+    forking = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda method=None: forking  # of this process
     run_all(GRID, Place(cache=cache), store=Store(folder), jobs=2, progress=False)
 
 
@@ -54,7 +59,7 @@ def noted_grid(folder: str, cache: str) -> None:
 def features(cache: str) -> None:
     """Extracts features; adds a line to `encoded` per batch."""
     loaded, imageset = clip.load_clip("embedded_clip"), replace(load_dataset("nature"), augment=True)
-    encode = loaded.encode_images
+    encode, extraction.BATCH = loaded.encode_images, BATCH  # of this process
 
     def noted(images):
         note(Path(cache) / "encoded", str(len(images)))
