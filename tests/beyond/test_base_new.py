@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from layouts import write_classes
+from layouts import write_classes, write_images
 from test_federation import RECIPE
 from test_limits import ALL, SMALL_GATE, name, spatial_data
 from tiny import NAMES, make_context, make_data
@@ -160,9 +160,7 @@ def test_a_run_stores_it_and_its_local_accuracy_is_the_papers(tmp_path, method):
 
 def test_a_new_name_that_is_too_long_stops_a_run_before_it_trains(tmp_path):
     images = [f"{name}/{image}.png" for name in ("ant", "bee", "cat", "yak") for image in range(6)]
-    for image in images:
-        (tmp_path / image).parent.mkdir(exist_ok=True)
-        picture(1).save(tmp_path / image)
+    write_images(tmp_path, images)
     long = "yak" + " very" * 80
     lines = [f"{image},{long if 'yak' in image else image.split('/')[0]}" for image in images]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
