@@ -20,7 +20,8 @@ def base_against_new(grid: Grid, store: Store) -> Figure:
     """
     numbers = summary(grid, store).set_index(["row", "column", "measure"])
     colors, count = row_colors(grid), len(grid.columns)
-    with canvas(1, count, figsize=(1.5 + 4.3 * count, 5.6), squeeze=False, sharey=True) as (figure, axes):
+    size = 1.5 + 4.3 * count, 5.2 + 0.16 * len(grid.rows)  # the legend has a line for every other row
+    with canvas(1, count, figsize=size, squeeze=False, sharey=True) as (figure, axes):
         for panel, column, heading in zip(axes[0], grid.columns, grid.headings(), strict=True):
             _equal_means(panel)
             for row in grid.rows:
