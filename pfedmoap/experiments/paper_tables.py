@@ -165,7 +165,10 @@ def table8(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
 
 
 def figure3(profile: str = "quick", seeds: Seeds = None, methods: Methods = None, **overrides: Any) -> Grid:
-    """Figure 3: Table 1's sets with 1 to 16 training images per class; in `smoke` with few, as each costs features."""
+    """Figure 3: Table 1's sets with 1 to 16 training images per class.
+
+    In `smoke` with up to 4, as each costs features.
+    """
     numbers = SHOTS[:3] if profile == "smoke" else SHOTS
     rows = [Row(f"{method.title}, {shots} shot{'s' * (shots > 1)}", method, settings={"shots": shots},
                 curve=method.title, x=shots)
