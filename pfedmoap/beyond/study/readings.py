@@ -71,7 +71,7 @@ def _passing(first: pd.DataFrame, bar: float) -> str:
     counts = reached.dropna().astype(int).value_counts().sort_index()
     parts = [f"{at} epoch{'s' * (at != 1)} ({count} method{'s' * (count > 1)})" for at, count in counts.items()]
     never = int(reached.isna().sum())
-    parts += [f"more than {first.columns.max()} ({never} method{'s' * (never > 1)})"] * (never > 0)
+    parts += [f"more than {first.columns.max()} epochs ({never} method{'s' * (never > 1)})"] * (never > 0)
     return ", ".join(parts)
 
 
