@@ -39,8 +39,8 @@ CONTROLS = (
     Row("pFedMoAP without experts (K = 0)", PFedMoAP(experts=0), control=True),
     Row("pFedMoAP with a frozen prompt", PFedMoAP(train_prompt=False), control=True),
 )
-# What a user would pick instead: classifiers of image features, which learn no prompt. They stand where methods are
-# compared, in tables 1 to 4; the others have the same data, and pFedMoAP's variants or few methods.
+# What a user would pick instead: classifiers of image features, which learn no prompt. They stand in every table; in
+# tables 5 to 8 they are the runs of tables 1 and 3, which have the same data.
 # Tip-Adapter's authors choose α on validation images; on the embedded sets' validation draws 100 is far better than 1.
 CLASSIFIERS = (
     Row("Logistic regression", LogisticRegression(), control=True),
@@ -126,7 +126,7 @@ def table5(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
                 ("no privacy", "no privacy", {}),
                 *((f"ε = {bound}", f"epsilon={bound}", {"epsilon": float(bound)}) for bound in BUDGETS))
             for method in (PromptFL(), FedProx(), PFedMoAP())]
-    rows += CONTROLS
+    rows += [*CONTROLS, *CLASSIFIERS]
     return build_grid("table5", profile, rows, _label_disjoint(profile), seeds, methods, overrides)
 
 
@@ -140,6 +140,7 @@ def table6(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
         Row("Attention-based, with aggregation", PFedMoAP(expert_choice="global"), "Attention-based, with aggregation"),
         Row("Attention-based, without aggregation (ours)", PFedMoAP(), "Attention-based, without aggregation (ours)"),
         *CONTROLS,
+        *CLASSIFIERS,
     )
     return build_grid("table6", profile, rows, _label_disjoint(profile), seeds, methods, overrides)
 
@@ -150,7 +151,7 @@ def table7(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
                 x=count) for count in EXPERTS]
     rows += [Row("K+1 = 1, without experts", PFedMoAP(lam=5.0, experts=0), control=True),
              Row("K+1 = 10, random experts", PFedMoAP(lam=5.0, expert_choice="random"), control=True),
-             *CONTROLS[:2]]
+             *CONTROLS[:2], *CLASSIFIERS]
     return build_grid("table7", profile, rows, _domainnet(profile), seeds, methods, overrides, axis="K + 1 experts")
 
 
@@ -159,7 +160,7 @@ def table8(profile: str = "quick", seeds: Seeds = None, methods: Methods = None,
     width = FEATURE_WIDTH[profile]
     rows = [Row("d_gating = d" + f"/{share}" * (share > 1), PFedMoAP(d_gating=width // share),
                 f"pFedMoAP (d={1024 // share})", curve="pFedMoAP", x=width // share) for share in WIDTH_SHARES]
-    rows += CONTROLS
+    rows += [*CONTROLS, *CLASSIFIERS]
     columns = _label_disjoint(profile)
     return build_grid("table8", profile, rows, columns, seeds, methods, overrides, axis="d_gating", log_axis=True)
 

@@ -12,9 +12,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "artefact": ["expected", "write_expected"],
         "captions": ["caption", "reading", "sentences", "title_of", "without_folders"],
         "crate": ["write_crate"],
-        "layout": ["Block", "Table"],
+        "layout": ["Block", "Table", "write_frame"],
         "numbers": ["cells", "clients", "compute", "matched", "records", "rounds", "summary", "traffic"],
-        "tables": ["costs", "fingerprint", "table", "write_frame", "write_table"],
-        "tuned": ["chosen_settings", "tuned_numbers", "tuned_table", "write_tuned"],
+        "tables": ["costs", "fingerprint", "table", "write_table"],
+        "tuned": ["beside_tuned", "chosen_settings", "tuned_numbers", "tuned_table", "write_tuned"],
     },
 )

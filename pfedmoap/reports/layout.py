@@ -1,11 +1,14 @@
-"""How a table looks: HTML in a notebook, Markdown and LaTeX in files. What is in it is decided in `report`."""
+"""How a table looks: HTML in a notebook; Markdown, LaTeX and CSV in files. What is in it is decided in `tables`."""
 
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from pfedmoap.system import write_atomically
 
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
@@ -21,7 +24,7 @@ class Block:
     Attributes:
         bold: of the text's shape; of runs: better than every other line, by the test (`statistics.against_best`).
         underlined: of the text's shape; None: nowhere. Of runs: cannot be told from the best.
-        kind: "run", "released", "controls", "classifiers" and "diagnosis" were run here; "published" was not.
+        kind: "run", "released", "controls", "classifiers", "tuned" and "diagnosis" were run here; "published" was not.
     """
 
     heading: str
@@ -84,6 +87,13 @@ class Table:
             text = block.marked(block.text.map(latex), (r"\textbf{", "}"), (r"\underline{", "}"))
             lines += [_latex_line(latex(title), cells) for title, cells in text.iterrows()]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:
+    """Writes <name>.csv without the index, numbers with four decimals; returns its path."""
+    path = Path(folder) / f"{name}.csv"
+    write_atomically(path, data.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
+    return path
 
 
 def latex(text: str) -> str:

@@ -13,9 +13,10 @@ import pandas as pd
 
 from pfedmoap.experiments import Grid, Store
 from pfedmoap.reports.captions import caption, reading, sentences, without_folders
-from pfedmoap.reports.layout import Block, Table
+from pfedmoap.reports.layout import Block, Table, write_frame
 from pfedmoap.reports.numbers import INITIAL_STD, clients, records, summary, traffic
 from pfedmoap.reports.statistics import LEVEL, against_best, can_separate
+from pfedmoap.reports.tuned import beside_tuned
 from pfedmoap.system import ROOT, write_atomically
 
 __all__ = ["caption", "costs", "fingerprint", "reading", "table", "write_frame", "write_table"]
@@ -23,10 +24,13 @@ __all__ = ["caption", "costs", "fingerprint", "reading", "table", "write_frame",
 EMPTY = "–"
 
 
-def table(grid: Grid, store: Store) -> Table:
+def table(grid: Grid, store: Store, folder: str | Path | None = None) -> Table:
     """The grid's table: reproduced mean ± std, with the published cell and the difference where the data are the same.
 
     Outside the `paper` profile the published numbers are a block of their own, as they are about other data.
+
+    Args:
+        folder: where `pfedmoap tune` may have left its results, which Table 1 then shows beside the paper's settings.
     """
     numbers, each = summary(grid, store).set_index(["row", "column"]), clients(grid, store)
     compared = [row.title for row in grid.rows if not row.control and not row.released]
@@ -51,6 +55,8 @@ def table(grid: Grid, store: Store) -> Table:
         block.text.columns = block.bold.columns = grid.headings()
         if block.underlined is not None:
             block.underlined.columns = grid.headings()
+    if folder is not None:
+        blocks += beside_tuned(grid, store, folder)
     known = [row for row in compared if numbers.loc[row, "published_mean"].notna().any()]
     if known and grid.profile != "paper":
         heading = ("Published in the paper, on other data and another CLIP: not to be compared cell by cell; bold: the "
@@ -76,7 +82,7 @@ def write_table(grid: Grid, store: Store, folder: str | Path) -> list[Path]:
     data = data.drop(columns=[name for name in ("attention_entropy", "sigma") if data[name].isna().all()])
     if grid.profile != "paper":  # numbers about other data do not belong on the same line
         data = data.drop(columns=["published_mean", "published_std", "difference"])
-    shown = table(grid, store)
+    shown = table(grid, store, folder)
     paths = [write_frame(data, folder, grid.name)]
     facts = json.dumps(_provenance(grid, store) | {"table": shown.to_dict()}, indent=1, ensure_ascii=False) + "\n"
     for ending, text in (("md", shown.to_markdown()), ("tex", shown.to_latex()), ("json", facts)):
@@ -90,13 +96,6 @@ def whole_columns(grid: Grid) -> list[str]:
     """The titles of the columns that are no average of others."""
     parts = {column.dataset for column in grid.columns if column.domain}
     return [column.title for column in grid.columns if column.domain or column.dataset not in parts]
-
-
-def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:
-    """Writes <name>.csv without the index, numbers with four decimals; returns its path."""
-    path = Path(folder) / f"{name}.csv"
-    write_atomically(path, data.to_csv(index=False, float_format="%.4f", lineterminator="\n").encode())
-    return path
 
 
 def costs(grid: Grid, store: Store) -> pd.DataFrame:

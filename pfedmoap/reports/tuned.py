@@ -7,9 +7,8 @@ import pandas as pd
 
 from pfedmoap.experiments import GROUPS, TRIES, Choices, Grid, Store, Tuning, at_the_edge
 from pfedmoap.methods import METHODS
-from pfedmoap.reports.layout import Block, Table
+from pfedmoap.reports.layout import Block, Table, write_frame
 from pfedmoap.reports.numbers import cells
-from pfedmoap.reports.tables import write_frame
 from pfedmoap.system import write_atomically
 
 MEAN = "mean"
@@ -29,17 +28,55 @@ def tuned_numbers(grids: Mapping[str, Grid], store: Store) -> pd.DataFrame:
     Raises:
         UserError: runs are not in the store.
     """
+    return pd.concat([_numbers(grid, store).assign(group=group) for group, grid in grids.items()], ignore_index=True)[
+        ["group", "method", "dataset", "mean", "std", "seeds"]]
+
+
+def _numbers(grid: Grid, store: Store) -> pd.DataFrame:
+    """`tuned_numbers` of one grid; "method" is the row's title."""
+    names = {column.title: column.dataset for column in grid.columns}
+    table = cells(grid, store).pivot(index=["row", "seed"], columns="column", values="accuracy").rename(columns=names)
+    table[MEAN] = table.mean(axis=1)  # over the data sets, of each seed
     lines = []
-    for group, grid in grids.items():
-        names = {column.title: column.dataset for column in grid.columns}
-        table = cells(grid, store).pivot(index=["row", "seed"], columns="column", values="accuracy")
-        table = table.rename(columns=names)
-        table[MEAN] = table.mean(axis=1)  # over the data sets, of each seed
-        for row in grid.rows:
-            own = table.loc[row.title]  # (seeds, data sets)
-            lines += [{"group": group, "method": row.title, "dataset": dataset, "mean": own[dataset].mean(),
-                       "std": own[dataset].std(ddof=0), "seeds": len(own)} for dataset in (*names.values(), MEAN)]
+    for row in grid.rows:
+        own = table.loc[row.title]  # (seeds, data sets)
+        lines += [{"method": row.title, "dataset": dataset, "mean": own[dataset].mean(),
+                   "std": own[dataset].std(ddof=0), "seeds": len(own)} for dataset in (*names.values(), MEAN)]
     return pd.DataFrame(lines)
+
+
+def beside_tuned(grid: Grid, store: Store, folder: str | Path) -> list[Block]:
+    """Table 1's methods at the paper's settings, and beside them tuned ones: a group of columns each.
+
+    Args:
+        folder: where `pfedmoap tune` writes tuned.csv.
+
+    Returns:
+        One block, without bold; none for another table than Table 1, without that file, or if it is about other data.
+    """
+    path = Path(folder) / "tuned.csv"
+    if grid.name != "table1" or grid.missing or not path.is_file():
+        return []
+    tuned, here = pd.read_csv(path), _numbers(grid, store)
+    rows = {row.method.title: row.title for row in grid.compared if row.method == type(row.method)()}
+    rows = {method: title for method, title in rows.items() if method in set(tuned["method"])}
+    columns = list(dict.fromkeys(here["dataset"]))
+    if not rows or set(tuned["dataset"]) != set(columns):
+        return []
+    tuned = tuned[tuned["method"].isin(rows)].replace({"method": rows})
+    once, own = (tuned[tuned["group"] == group] for group in ("once", "per_dataset"))
+    groups = {"": here, ", tuned": once, ", tuned per data set": own[own["dataset"] == MEAN]}
+    text = pd.concat([_texts(numbers, columns).add_suffix(name) for name, numbers in groups.items()], axis=1)
+    text = text.loc[list(rows.values())]
+    heading = (f"Fair budgets: the paper's settings, and beside them tuned ones, once for all or per data set: {TRIES} "
+               f"tries for every method on validation draws (tuned.md says what was chosen)")
+    return [Block(heading, text, text.isna() & False, "tuned")]
+
+
+def _texts(numbers: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Of `_numbers` the cells as text, a line per method, and those of the columns that there are."""
+    lines = numbers.assign(text=numbers.apply(_cell, axis=1)).pivot(index="method", columns="dataset", values="text")
+    return lines[[name for name in columns if name in lines]].rename_axis(None).rename_axis(None, axis=1)
 
 
 def tuned_table(plan: Tuning, choices: Choices, tries: pd.DataFrame, grids: Mapping[str, Grid], store: Store) -> Table:
@@ -59,10 +96,9 @@ def tuned_table(plan: Tuning, choices: Choices, tries: pd.DataFrame, grids: Mapp
 def _by_dataset(numbers: pd.DataFrame, title: str, columns: list[str]) -> Block:
     """The numbers of one group of settings: a line per method, a column per data set and their mean."""
     methods = list(dict.fromkeys(numbers["method"]))
-    lines = numbers.assign(text=numbers.apply(_cell, axis=1)).set_index(["method", "dataset"])
-    text, means = (lines[part].unstack("dataset").loc[methods, columns].rename_axis(None).rename_axis(None, axis=1)
-                   for part in ("text", "mean"))
-    means = means.round(2)
+    text = _texts(numbers, columns).loc[methods]
+    means = numbers.pivot(index="method", columns="dataset", values="mean").loc[methods, columns].round(2)
+    means = means.rename_axis(None).rename_axis(None, axis=1)
     best = means.eq(means.max()) if len(methods) > 1 else means.isna() & False
     return Block(f"{title[:1].upper()}{title[1:]}, by data set", text, best & False, underlined=best)
 

@@ -1,12 +1,15 @@
 """The paper's settings beside tuned ones, against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from reporting import make_record
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import Choices, Store, plan_tuning, tuned_grids
-from pfedmoap.reports import chosen_settings, tuned_numbers, tuned_table, write_tuned
+from pfedmoap.experiments import Choices, Row, Store, plan_tuning, tuned_grids
+from pfedmoap.methods import CoOp, PFedMoAP
+from pfedmoap.reports import chosen_settings, table, tuned_numbers, tuned_table, write_table, write_tuned
 
 ACCURACY = {  # percent by method, learning rate and data set, of seeds 1, 2 and 3
     ("CoOp", 0.002, "nature"): (70, 80, 90), ("CoOp", 0.002, "machines"): (90, 80, 70),
@@ -58,6 +61,27 @@ def test_groups_of_settings_stand_side_by_side(tuned):
     assert groups[1].text.loc["CoOp", "machines"] == "63.00 ± 2.45"
     assert chosen.text.loc["CoOp"].tolist() == ["try 5", "try 5", "try 0"]
     assert chosen_settings(choices, tries).equals(chosen.text)
+
+
+def test_table_1_has_tuned_settings_beside_the_papers(tuned, tmp_path):
+    *_, grids, store = tuned
+    write_tuned(*tuned, tmp_path)
+    rows = tuple(Row(title, method) for title, method in (
+        ("CoOp", CoOp()), ("pFedMoAP (λ = 0)", PFedMoAP(lam=0.0)), ("pFedMoAP (λ = 0.5)", PFedMoAP())))
+    paper = grids["paper"]
+    cells = {(row.title, column.title): paper.cells[row.method.title, column.title]
+             for row in rows for column in paper.columns}
+    grid = replace(paper, name="table1", rows=rows, cells=cells)
+    block, = (block for block in table(grid, store, tmp_path).blocks if block.kind == "tuned")
+    assert list(block.text) == ["nature", "machines", "mean", "nature, tuned", "machines, tuned", "mean, tuned",
+                                "mean, tuned per data set"]
+    assert list(block.text.index) == ["CoOp", "pFedMoAP (λ = 0.5)"]  # the one that has the paper's settings
+    assert block.text.loc["CoOp"].tolist() == [
+        "80.00 ± 8.16", "80.00 ± 8.16", "80.00 ± 0.00", "80.00 ± 0.00", "63.00 ± 2.45", "71.50 ± 1.22", "80.00 ± 4.08"]
+    assert not block.bold.any(axis=None)
+    assert "mean, tuned per data set" in write_table(grid, store, tmp_path)[1].read_text()
+    for other, folder in ((replace(grid, name="table6"), tmp_path), (grid, tmp_path / "empty"), (grid, None)):
+        assert "tuned" not in [block.kind for block in table(other, store, folder).blocks]
 
 
 def test_files_say_how_settings_were_chosen(tuned, tmp_path):

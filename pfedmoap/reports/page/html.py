@@ -16,7 +16,7 @@ from pfedmoap.reports.page.collected import collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, gaps, rests_on, totals
 from pfedmoap.system import PROFILES
 
-ORDER = ("run", "published", "released", "controls", "classifiers", "diagnosis")  # of blocks: the paper's second
+ORDER = ("run", "published", "released", "controls", "classifiers", "tuned", "diagnosis")  # of blocks
 UNDER = ("published", "difference", "released protocol", "difference, released protocol")  # lines under a method's own
 MOST_LINES = 60  # of a table that another notebook wrote
 COLORS = 256  # of a figure on the page, which makes it half as large and looks the same
