@@ -9,7 +9,7 @@ from reporting import make_record
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import GRIDS, Column, Place, Store, from_profile, parse_settings, reachable, selection
 from pfedmoap.federation import Federation
-from pfedmoap.methods import CoOp, PFedMoAP
+from pfedmoap.methods import METHODS, CoOp, PFedMoAP
 from pfedmoap.released import RELEASED
 from pfedmoap.reports import captions, clients, summary, tables
 
@@ -34,6 +34,15 @@ def test_the_papers_settings(dataset):
     assert {name: getattr(found, name) for name in PAPER[dataset]} == PAPER[dataset]
     coop = from_profile(dataset, CoOp(), "paper")
     assert coop.rounds * coop.local_epochs == 25
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_a_user_would_pick_instead_stands_in_every_table_and_costs_nothing_twice(profile):
+    runs = {name: {item.key for item in grid(profile) if item.method.plain} for name, grid in GRIDS.items()}
+    for name in (name for name in GRIDS if name.startswith("table")):
+        plain = {(row.method.name, row.method) for row in GRIDS[name](profile).rows if row.method.plain}
+        assert {method for method, _ in plain} == {name for name, method in METHODS.items() if method.plain}
+        assert runs[name] <= runs["table1"] | runs["table2"] | runs["table3"] | runs["table4"]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
