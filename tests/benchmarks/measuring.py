@@ -51,6 +51,13 @@ def wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
+def peak_mib(action: Callable[[], Any]) -> float:
+    """The most of a GPU's memory that is taken while it does something (of main memory `memory.py` measures it)."""
+    torch.cuda.reset_peak_memory_stats()
+    action()
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
 def side_by_side(actions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Took]]:
     """Times the actions in turns, so that what else runs on the machine disturbs all alike; call them once before."""
     seconds = {name: [] for name in actions}
