@@ -3,23 +3,26 @@
 import importlib.util
 import os
 import platform
+import queue
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from unittest.mock import patch
 
 import torch
 from cases import CASES, apart, finished
 from measuring import machine
+from staging import Figure, Sizes, absent, staged, within
 from training_step import relative_difference
 from workload import BATCH, Step, Update, make_context, normalised, random_clip
 
-from figures import ABSENT, Figure, Sizes, absent, staged, within
 from pfedmoap import gating, graphs
 from pfedmoap.experiments import Place
+from pfedmoap.system import cores, one_thread
 
 LOSS = 1e-3  # relative; what the half precisions may differ by follows
 HALF = {"bf16": 0.05, "fp16": 0.01}
@@ -64,8 +67,9 @@ def _driver() -> str:
 @staged
 def parts(sizes: Sizes) -> Iterator[Figure]:
     """Same weights, prompts, gates and images on both sides; differences are relative, in the Euclidean norm."""
-    clips = [random_clip(sizes.model, device=device) for device in ("cpu", sizes.device)]
-    few, own = sizes.cohorts[1], {}
+    if sizes.on_gpu:
+        torch.set_num_threads(cores.count())
+    clips, own = [random_clip(sizes.model, device=device) for device in ("cpu", sizes.device)], {}
     for place, clip in zip(("cpu", "gpu"), clips, strict=True):
         context = make_context(clip, sizes.classes)
         with torch.no_grad():
@@ -73,20 +77,19 @@ def parts(sizes: Sizes) -> Iterator[Figure]:
                           "gate": _gated(clip.device).cpu()}
     for name in ("prompts", "gate"):
         yield within(name, relative_difference(own["gpu"], own["cpu"], name), LOSS)
-    del own
+    few = min(sizes.classes, 20)  # as the CPU may be a slow one
     (losses, gradients), (expected, wanted) = (_in_main_memory(Step(clip, sizes.classes, 2)()) for clip in clips[::-1])
     yield within("step, loss", _farthest(losses, expected), LOSS)
     for name in ("prompt", "gate"):
         yield within(f"step, gradient of the {name}", relative_difference(gradients, wanted, name), LOSS)
     alone, _ = _in_main_memory(Step(clips[1], sizes.classes)())
     yield within("a client alone and in a cohort, loss", _farthest(losses[:1], alone), LOSS)
-    expected = Update(clips[0], sizes.classes, 2, sizes.steps)()
-    yield within(f"local update of {sizes.steps} steps, loss",
-                 _farthest(Update(clips[1], sizes.classes, 2, sizes.steps)().cpu(), expected), LOSS)
+    ours, expected = (Update(clip, few, 2, sizes.steps)().cpu() for clip in clips[::-1])
+    yield within(f"local update of {sizes.steps} steps, {few} classes, loss", _farthest(ours, expected), LOSS)
     if graphs.capture_for(clips[1].device) is None:
         yield absent("CUDA graphs")
         return
-    yield from _replayed(Update(clips[1], sizes.classes, few, sizes.steps), sizes)
+    yield from replayed(Update(clips[1], sizes.classes, sizes.cohorts[1], sizes.steps), sizes)
 
 
 def _gated(device: torch.device) -> torch.Tensor:
@@ -98,7 +101,7 @@ def _gated(device: torch.device) -> torch.Tensor:
     return gating.dot_product(gate, images, experts, present, heads=8, scale=10)[0]
 
 
-def _replayed(update: Update, sizes: Sizes) -> Iterator[Figure]:
+def replayed(update: Update, sizes: Sizes) -> Iterator[Figure]:
     """A local update with and without CUDA graphs, and how many of its steps were launched one by one."""
     count, capture_for = Counter(), graphs.capture_for
 
@@ -118,7 +121,7 @@ def _replayed(update: Update, sizes: Sizes) -> Iterator[Figure]:
 @staged
 def methods(sizes: Sizes) -> Iterator[Figure]:
     """On photographs: the largest difference of a client's loss in any round, of bf16 too from fp32 on the CPU."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         cpu, gpu = Place(cache=f"{folder}/cpu"), Place(cache=f"{folder}/gpu", device=sizes.device)
         for name in sizes.cases or CASES:
             if missing := [module for module in NEEDED.get(name, ()) if importlib.util.find_spec(module) is None]:
@@ -140,28 +143,23 @@ def device_tests(sizes: Sizes) -> Iterator[Figure]:
     import pytest
 
     class Reports:
-        def __init__(self):
-            self.found = []
-
-        def pytest_runtest_logreport(self, report):
+        @staticmethod
+        def pytest_runtest_logreport(report):
             if report.when == "call" or report.outcome != "passed":
-                self.found.append(report)
+                ended.put(report)
 
-    reports, tests = Reports(), str(TESTS / "test_device.py")
     os.environ.pop("PYTEST_XDIST_WORKER", None)
-    pytest.main([tests, "-p", "no:cacheprovider", "-k", sizes.tests, f"--rootdir={TESTS.parent}"], plugins=[reports])
-    if not reports.found:
+    ended = queue.SimpleQueue()
+    asked = [str(TESTS / "test_device.py"), "-p", "no:cacheprovider", "-k", sizes.tests, f"--rootdir={TESTS.parent}"]
+    Thread(target=lambda: ended.put(pytest.main(asked, plugins=[Reports])), daemon=True).start()
+    none = True
+    while not isinstance(report := ended.get(), int):  # pytest's exit code
+        none = False
+        name, last = report.nodeid.partition("::")[2], str(report.longrepr).strip().splitlines()[-1:]
+        yield absent(name) if report.skipped else Figure(
+            name, report.outcome, fine=report.passed, note="" if report.passed else "".join(last)[:300])
+    if none:
         yield Figure("tests/test_device.py", "no test ran", fine=False, note="the log says why")
-    for report in reports.found:
-        name = report.nodeid.partition("::")[2]
-        if report.skipped:
-            yield absent(name, ABSENT)
-        else:
-            yield Figure(name, report.outcome, fine=report.passed, note="" if report.passed else _last(report))
-
-
-def _last(report) -> str:
-    return str(report.longrepr).strip().splitlines()[-1][:300]
 
 
 def _in_main_memory(result: tuple[torch.Tensor, dict]) -> tuple[torch.Tensor, dict]:

@@ -12,8 +12,8 @@ import seeds
 import torch
 import training_step
 import whole_run as whole_runs
+from staging import ABSENT, Figure, Sizes, absent, staged
 
-from figures import ABSENT, Figure, Sizes, absent, staged
 from pfedmoap import clip as clips
 from pfedmoap.experiments import load_dataset
 from pfedmoap.experiments.runs import SEEDS_PER_BATCH

@@ -1,7 +1,7 @@
 """Fetches the wheels that `check.py` needs on a Linux machine that has PyTorch and torchvision, and no network.
 
-`make gpu-wheels`. They are those of wheels.txt, in the versions of requirements/locked.txt, for each of the Pythons: less
-than 40 MB.
+`make gpu-wheels`. They are those of wheels.txt, in the versions of requirements/locked.txt, for each of the Pythons:
+less than 40 MB.
 
     python tests/gpu/wheels.py [--out build/gpu-wheels] [--pythons 3.11,3.12] [--machine x86_64]
 """

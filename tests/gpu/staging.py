@@ -72,8 +72,8 @@ class Sizes:
 
 
 def tiny(device: str) -> Sizes:
-    return Sizes(device, "embedded_clip", 10, (1, 2), 2, 16, 1, ("promptfl", "seeds"), "gpu", (1, 1, 4), 2,
-                 1, 2, 10, 1)
+    return Sizes(device, "embedded_clip", 10, (1, 2), 2, 16, 1, ("seeds",), "gpu", (1, 1, 4), 2, 1, 2,
+                 10, 1)
 
 
 Sized = Callable[[Sizes], Iterator[Figure]]
@@ -113,7 +113,7 @@ class pretended:
 
         torch.set_num_threads(1)
         _weights_in_main_memory()
-        features.BATCH = features.GPU_BATCH = feature_cache.GPU_BATCH = 4
+        features.BATCH = features.GPU_BATCH = feature_cache.GPU_BATCH = 8
         self.mode = PretendedGPU()
         self.mode.__enter__()
         return NAME
