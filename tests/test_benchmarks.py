@@ -1,5 +1,6 @@
 """Every benchmark runs at a tiny size, its two sides compute the same, and what it counts is what PyTorch counts."""
 
+import math
 import queue
 import sys
 from pathlib import Path
@@ -21,10 +22,15 @@ import training_step  # noqa: E402
 import whole_run  # noqa: E402
 from workload import Step, Update, random_clip  # noqa: E402
 
-from pfedmoap.experiments import GRIDS  # noqa: E402
+from pfedmoap.experiments import GRIDS, processor  # noqa: E402
 
 TINY = ["--repeats", "1", "--threads", "1", "--classes", "5"]
 MODEL = ["--model", "embedded_clip"]
+
+
+@pytest.fixture(autouse=True)
+def bf16_on_any_processor(monkeypatch):
+    monkeypatch.setattr(processor, "SLOW", math.inf)
 
 
 def test_the_training_step_is_the_plain_one_with_clients_in_turn(tmp_path):

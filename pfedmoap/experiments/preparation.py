@@ -14,6 +14,7 @@ from pfedmoap.data import ImageSet, Partition, image_features, partition
 from pfedmoap.errors import UserError
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.experiment import Experiment
+from pfedmoap.experiments.processor import refuse_too_slow
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import Context
 from pfedmoap.prompts import PromptEncoder, TextFeatures, initial_prompt
@@ -66,7 +67,7 @@ def prepare(
     """
     whole = load_dataset(experiment.dataset, place.data_root)
     shares, imageset = dealt(experiment, whole), named(experiment, whole)
-    clip = clips.load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
+    clip = clip_of(experiment, place)
     memory_bytes = _cohort_bytes(place.device)
     encoder = PromptEncoder(clip, imageset.class_names, memory_bytes)
     prompt = _initial_prompt(experiment, clip)
@@ -85,6 +86,16 @@ def prepare(
                 memory_bytes)
     run = federation_for(experiment.method, plan, data, context, experiment.protocol)
     return Prepared(experiment, imageset, shares, clip, run)
+
+
+def clip_of(experiment: Experiment, place: Place) -> clips.Clip:
+    """The experiment's CLIP, loaded at a place.
+
+    Raises:
+        UserError: it cannot be had, or its precision is far too slow there.
+    """
+    refuse_too_slow(experiment.precision, place.device)
+    return clips.load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
 
 
 def dealt(experiment: Experiment, imageset: ImageSet) -> Partition:

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from pfedmoap.clip import load_clip
 from pfedmoap.data import FOLDERS, ON_DISK, is_own
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.examination import examine
 from pfedmoap.experiments.experiment import Experiment
-from pfedmoap.experiments.preparation import Place, prepare
+from pfedmoap.experiments.preparation import Place, clip_of, prepare
 from pfedmoap.experiments.records import Record, frame, record_of, resume
 from pfedmoap.experiments.seeds import rounds_of
 from pfedmoap.experiments.store import Store
@@ -64,8 +63,7 @@ def run(
 
 
 def _threads(experiment: Experiment, place: Place) -> AbstractContextManager[None]:
-    clip = load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
-    return one_thread() if clip.token_width < WIDE else nullcontext()
+    return one_thread() if clip_of(experiment, place).token_width < WIDE else nullcontext()
 
 
 def run_all(

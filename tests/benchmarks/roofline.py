@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from measuring import arguments_of, median, peak_mib, report, side_by_side
+from measuring import arguments_of, median, peak_mib, precisions, report, side_by_side
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from workload import BATCH, CONTEXT_TOKENS, Step, random_clip
@@ -133,12 +133,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, default=102, help="C")
     parser.add_argument("--clients", type=int, default=10, help="of the cohort that is measured beside a single client")
     parser.add_argument("--size", type=int, default=2048, help="of the square matrix product")
-    parser.add_argument("--precisions", type=lambda text: text.split(","), default="fp32,bf16", help="and tf32")
+    parser.add_argument("--precisions", type=lambda text: text.split(","), help="of fp32, bf16 and tf32")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    rows = []
+    rows, names = [], precisions(arguments.precisions, arguments.device)
     for clients in sorted({1, arguments.clients}):
-        for precision in arguments.precisions:
+        for precision in names:
             with arithmetic(precision):
                 rows.append(compare(arguments.model, precision, arguments.device, arguments.classes, clients,
                                     arguments.size, arguments.repeats))
