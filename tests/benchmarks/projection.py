@@ -21,7 +21,7 @@ import torch
 from measuring import arguments_of, median, report, timed
 from workload import BATCH, Update, make_context, random_clip
 
-from pfedmoap.experiments import GRIDS, Experiment
+from pfedmoap.experiments import GRIDS, Experiment, Place
 from pfedmoap.experiments.runs import SEEDS_PER_BATCH, in_batches
 
 # Classes, training images (None: shots x classes), test images.
@@ -94,7 +94,7 @@ def each_grid(costs: Costs, seeds_per_batch: int) -> Iterator[dict]:
         runs = {run.key: run for cell in grid("paper").cells.values() for run in cell}
         seconds, counts = defaultdict(float), Counter()
         new = [run for key, run in runs.items() if key not in seen]
-        for batch in in_batches(filter(trains, new), seeds_per_batch):
+        for batch in in_batches(filter(trains, new), seeds_per_batch, Place(device=costs.device)):
             run, steps = batch[0], batch[0].rounds * local_steps(batch[0])
             classes, cohort = SETS[run.dataset][0], max(1, round(run.participation * run.clients))
             counts["steps"] += steps

@@ -30,7 +30,7 @@ def step(sizes: Sizes) -> Iterator[Figure]:
     plain = first["plain_s"] / first["clients"]
     yield Figure("1 client, plain", 1e3 * plain, "ms", note="fp32; a cohort takes it as many times")
     for row in rows:
-        yield Figure(f"{row['clients']} clients, {row['precision']}, loss differs from the plain one by",
+        yield Figure(f"{of(row['clients'])}, {row['precision']}, loss differs from the plain one by",
                      row["loss_difference"])
     for clients in sizes.cohorts:
         for precision in PRECISIONS:
@@ -38,8 +38,12 @@ def step(sizes: Sizes) -> Iterator[Figure]:
     yield absent("compiled", "the package compiles nothing")
 
 
+def of(clients: int) -> str:
+    return f"{clients} client{'s' * (clients > 1)}"
+
+
 def _step(sizes: Sizes, clients: int, precision: str, plain: float) -> Iterator[Figure]:
-    name = f"{clients} client{'s' * (clients > 1)}, {precision}"
+    name = f"{of(clients)}, {precision}"
     if precision == "tf32" and not sizes.on_gpu:
         yield absent(name)
         return

@@ -85,6 +85,8 @@ def staged(stage: Sized) -> Callable[[str, bool], Iterator[Figure]]:
     @functools.wraps(stage)
     def figures(device: str, pretend: bool) -> Iterator[Figure]:
         if not pretend:
+            if ":" in device:
+                torch.cuda.set_device(device)  # whose clock and memory are looked at
             yield from stage(Sizes(device))
             return
         with pretended() as name:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pfedmoap.experiments import Experiment, Place, from_profile, prepare
 from pfedmoap.experiments.seeds import rounds_of
 from pfedmoap.federation import Round
-from pfedmoap.methods import CLAP, METHODS, PFedMoAP, TipAdapterF
+from pfedmoap.methods import CLAP, METHODS, FedOTP, PFedMoAP, TipAdapterF
 from pfedmoap.released import RELEASED, released
 
 
@@ -24,6 +24,7 @@ CASES = {name: small(FEW_STEPS.get(name) or method()) for name, method in METHOD
     "privacy": small(PFedMoAP(), epsilon=50.0),
     "released code": small(PFedMoAP(), protocol=RELEASED),
     "fp16": small(PFedMoAP(), protocol=released("precision")),
+    "fedotp seeds": [replace(small(FedOTP(), rounds=1)[0], seed=seed) for seed in (1, 2)],
     "seeds": [replace(small(PFedMoAP())[0], seed=seed) for seed in (1, 2, 3)],
 }
 
