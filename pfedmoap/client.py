@@ -25,7 +25,8 @@ class FederatedData:
     """Image features of a whole data set, and which rows each client owns.
 
     Attributes:
-        train_features: (V, n, d) with V augmented views; (V, n, M, d) for methods that need the spatial map.
+        train_features: (V, n, d) with V augmented views; (V, n, M, d) for methods that need the spatial map, and
+            then in fp16 on a GPU.
         train_labels: (n,); test_labels: (n',), int64.
         test_features: (n', d) or (n', M, d).
         train_rows, test_rows: one int64 array per client.
@@ -207,7 +208,7 @@ def local_update(
         rows, view = (of[:active].index_select(1, number) for of in (images, views))  # (active, 1, B), (active, 1)
         loss = method.loss(
             model, {name: tensor[:active] for name, tensor in fixed.items()},
-            features[view, rows[:, 0]], labels[rows[:, 0]], present[:active], context)  # (active,)
+            features[view, rows[:, 0]].float(), labels[rows[:, 0]], present[:active], context)  # (active,)
         gradients = dict(zip(leaves, torch.autograd.grad(loss.sum(), list(leaves.values())), strict=True))
         training = number < steps[:active] if some_are_done else None  # (active,)
         losses[:active] += loss.detach() if training is None else loss.detach().where(training, 0)

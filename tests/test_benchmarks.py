@@ -1,5 +1,6 @@
 """Every benchmark runs at a tiny size, its two sides compute the same, and what it counts is what PyTorch counts."""
 
+import math
 import queue
 import sys
 from pathlib import Path
@@ -21,10 +22,15 @@ import training_step  # noqa: E402
 import whole_run  # noqa: E402
 from workload import Step, Update, random_clip  # noqa: E402
 
-from pfedmoap.experiments import GRIDS  # noqa: E402
+from pfedmoap.experiments import GRIDS, processor  # noqa: E402
 
 TINY = ["--repeats", "1", "--threads", "1", "--classes", "5"]
 MODEL = ["--model", "embedded_clip"]
+
+
+@pytest.fixture(autouse=True)
+def bf16_on_any_processor(monkeypatch):
+    monkeypatch.setattr(processor, "SLOW", math.inf)
 
 
 def test_the_training_step_is_the_plain_one_with_clients_in_turn(tmp_path):
@@ -98,6 +104,8 @@ def test_the_operations_of_a_step_are_those_that_pytorch_counts(classes, clients
 class HourlyCosts:
     """A step takes an hour; what is encoded takes nothing."""
 
+    device = "cpu"
+
     def step(self, model, classes, cohort):
         return 3600.0
 
@@ -116,10 +124,13 @@ def test_the_projection_counts_every_run_once():
     cifar = next(run for run in runs.values() if run.dataset == "cifar10" and run.rounds == 120)
     assert projection.local_steps(cifar) == 5 * (500 // cifar.batch_size)
     rows = projection.project(HourlyCosts())
-    thirds = projection.project(HourlyCosts(), seeds_per_batch=3)  # every run has three seeds; FedOTP's are no batch
+    thirds = projection.project(HourlyCosts(), seeds_per_batch=3)  # of three seeds each; FedOTP's are no batch on a CPU
     alone = sum(run.rounds * projection.local_steps(run) for run in runs.values() if run.method.spatial)
     assert thirds[-1]["runs"] == rows[-1]["runs"] and alone > 0
     assert thirds[-1]["hours"] == pytest.approx((rows[-1]["hours"] - alone) / 3 + alone)
+    on_gpu = HourlyCosts()
+    on_gpu.device = "cuda"
+    assert projection.project(on_gpu, seeds_per_batch=3)[-1]["hours"] == pytest.approx(rows[-1]["hours"] / 3)
     assert [row["grid"] for row in rows] == [*GRIDS, "all"]
     steps = sum(run.rounds * projection.local_steps(run) for run in runs.values() if projection.trains(run))
     assert rows[-1]["runs"] == len(runs) and rows[-1]["cohort_steps"] == steps

@@ -57,8 +57,10 @@ def _versions() -> dict[str, str]:
 def _machine() -> dict[str, Any]:
     import torch
 
+    from pfedmoap.experiments import instruction_set
+
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    return {"cores": cores.count(), "gpus": ", ".join(gpus) or "none"}
+    return {"cores": cores.count(), "instructions": instruction_set(), "gpus": ", ".join(gpus) or "none"}
 
 
 def _model(name: str, weights: str | None) -> dict[str, Any]:

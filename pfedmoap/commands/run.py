@@ -70,12 +70,11 @@ def _records(
     experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, seeds_per_batch: int, force: bool
 ) -> list["Record"]:
     """Runs what the store lacks, after a look at weights and data that stops a mistake before anything is trained."""
-    from pfedmoap.clip import load_clip
-    from pfedmoap.experiments import poor_match, run_all
+    from pfedmoap.experiments import clip_of, poor_match, run_all
     from pfedmoap.experiments import run as run_one
 
     first = experiments[0]
-    load_clip(first.model, first.weights, device=place.device, precision=first.precision)
+    clip_of(first, place)
     if force:
         for experiment in experiments:
             store.drop(experiment)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +23,14 @@ from pfedmoap.errors import UserError
 from pfedmoap.experiments import exporting
 from pfedmoap.experiments.experiment import build_method
 from pfedmoap.experiments.preparation import Prepared
+from pfedmoap.experiments.processor import too_slow
 from pfedmoap.experiments.store import write_atomically
 from pfedmoap.methods import Context, Method
 from pfedmoap.prompts import PromptEncoder, TextFeatures
 from pfedmoap.server import Tensors
 
 MODEL, LENT = "model/", "lent/"  # how the two kinds of tensors are told apart in the file
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class Personalised:
         """Reads what `save` wrote; nothing in the file is executed.
 
         Args:
-            clip: the CLIP it was trained with; None: loaded by name.
+            clip: the CLIP it was trained with; None: loaded by name, in fp32 where its precision is far too slow.
             device: where that is loaded.
 
         Raises:
@@ -168,12 +171,16 @@ class Personalised:
         """
         tensors, description = _read(Path(path))
         wanted = description["clip"]
+        why_not = too_slow(wanted["precision"], device) if clip is None else None
         if clip is None:
             clip = clips.load_clip(wanted["model"], wanted["weights"], device=device, precision=wanted["precision"])
         if clip.fingerprint != wanted["fingerprint"]:
             raise UserError(f"{path} was trained with another CLIP ({wanted['model']}, weights {wanted['weights']}, "
                             f"fingerprint {wanted['fingerprint'][:12]}) than {clip.name} with {clip.weights}, "
                             f"fingerprint {clip.fingerprint[:12]}: load that one and hand it over with clip=...")
+        if why_not:
+            _log.warning("%s: CLIP is computed in fp32", why_not)
+            clip = clips.load_clip(wanted["model"], wanted["weights"], device=device)
         settings = dict(description["method"])
         method = build_method(settings.pop("name"), **settings)
         model, lent = ({name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}

@@ -13,6 +13,7 @@ import torch
 from pfedmoap.beyond import in_percent
 from pfedmoap.errors import UserError
 from pfedmoap.experiments.preparation import Prepared
+from pfedmoap.experiments.processor import instruction_set
 from pfedmoap.released import Protocol
 from pfedmoap.server import Tensors
 from pfedmoap.system import cores
@@ -86,8 +87,8 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _machine(device: torch.device) -> str:
-    """Such as "x86_64, 16 cores, NVIDIA H100"; no name that a person gave it."""
+    """Such as "x86_64 with AMX, 16 cores, NVIDIA H100"; no name that a person gave it."""
     gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    return f"{platform.machine()}, {cores.count()} cores{gpu}"
+    return f"{platform.machine()} with {instruction_set()}, {cores.count()} cores{gpu}"
 
 

@@ -13,13 +13,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from pfedmoap.clip import load_clip
 from pfedmoap.data import FOLDERS, ON_DISK, is_own
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.examination import examine
 from pfedmoap.experiments.experiment import Experiment
-from pfedmoap.experiments.preparation import Place, prepare
+from pfedmoap.experiments.preparation import Place, clip_of, prepare
 from pfedmoap.experiments.records import Record, frame, record_of, resume
 from pfedmoap.experiments.seeds import rounds_of
 from pfedmoap.experiments.store import Store
@@ -28,6 +27,7 @@ from pfedmoap.system import cores, in_processes, one_thread
 
 WIDE = 256  # token width from which on several torch threads are faster than one
 SEEDS_PER_BATCH = 8  # runs in a batch on a GPU; each holds its features and the text features of its pool there
+MOST_SPATIAL = 3  # of methods that see every image position: up to 7.5 GiB each, and twice that while they are joined
 _log = logging.getLogger(__name__)
 
 
@@ -64,8 +64,7 @@ def run(
 
 
 def _threads(experiment: Experiment, place: Place) -> AbstractContextManager[None]:
-    clip = load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
-    return one_thread() if clip.token_width < WIDE else nullcontext()
+    return one_thread() if clip_of(experiment, place).token_width < WIDE else nullcontext()
 
 
 def run_all(
@@ -89,8 +88,8 @@ def run_all(
     Args:
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process, as for methods that were
             written in a notebook.
-        seeds_per_batch: None: on a CPU, where more gain little, 1, on a GPU up to 8. Methods that see every
-            image position have features too large for that, and run alone.
+        seeds_per_batch: None: on a CPU, where more gain little, 1, on a GPU up to 8. Of methods that see every image
+            position, whose features are large, 1 on a CPU and up to 3 on a GPU.
 
     Returns:
         One row per experiment, in their order (`frame`).
@@ -107,7 +106,7 @@ def run_all(
         seeds_per_batch = 1 if place.device == "cpu" else SEEDS_PER_BATCH
     if seeds_per_batch < 1:
         raise UserError(f"seeds_per_batch must be a whole number >= 1, not {seeds_per_batch}.")
-    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, seeds_per_batch)]
+    batches = [Batch(group, place, str(store.folder)) for group in in_batches(missing, seeds_per_batch, place)]
     jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(batches), 1))
     if any(type(experiment.method).__module__ == "__main__" for experiment in missing):
         jobs = 1  # other processes cannot import a method that was written in a notebook
@@ -227,14 +226,18 @@ class Outcome(NamedTuple):
     failed: list[Failure]
 
 
-def in_batches(experiments: Iterable[Experiment], most: int) -> list[tuple[Experiment, ...]]:
-    """Experiments that differ in nothing but their seed, up to so many in a batch."""
+def in_batches(experiments: Iterable[Experiment], most: int, place: Place) -> list[tuple[Experiment, ...]]:
+    """Experiments that differ in nothing but their seed, up to so many in a batch.
+
+    Of methods that see every image position, on a CPU each alone and elsewhere at most `MOST_SPATIAL`.
+    """
+    most_spatial = 1 if place.device == "cpu" else min(most, MOST_SPATIAL)
     alike: dict[Experiment, list[Experiment]] = {}
     for experiment in experiments:
         alike.setdefault(replace(experiment, seed=0), []).append(experiment)
     batches = []
     for kind, group in alike.items():
-        size = 1 if kind.method.spatial else most
+        size = most_spatial if kind.method.spatial else most
         batches += [tuple(group[at : at + size]) for at in range(0, len(group), size)]
     return batches
 

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 
 from pfedmoap.beyond import LOCAL, question
-from pfedmoap.clip import load_clip
 from pfedmoap.data import ON_DISK, ImageSet, image_features, is_own, suggested
 from pfedmoap.experiments.datasets import load_dataset
 from pfedmoap.experiments.experiment import Experiment
-from pfedmoap.experiments.preparation import Place, dealt
+from pfedmoap.experiments.preparation import Place, clip_of, dealt
 from pfedmoap.prompts import PromptEncoder
 from pfedmoap.system import cache_dir
 
@@ -80,7 +79,7 @@ def poor_match(experiment: Experiment, place: Place = Place(), progress: bool = 
     imageset = load_dataset(experiment.dataset, place.data_root)
     tested = np.unique(np.concatenate(dealt(experiment, imageset).test))
     tested = tested[np.unique(np.linspace(0, len(tested) - 1, min(len(tested), MOST_LOOKED_AT)).astype(int))]
-    clip = load_clip(experiment.model, experiment.weights, device=place.device, precision=experiment.precision)
+    clip = clip_of(experiment, place)
     table = image_features(clip, imageset, "test", cache_dir=Path(place.cache or cache_dir()), indices=tested,
                            progress=progress, preprocess=experiment.protocol.cifar_preprocess)
     text = PromptEncoder(clip, imageset.class_names).handwritten().cpu()  # (C, d)

@@ -70,6 +70,7 @@ def timed(action, *arguments, **settings) -> tuple[tuple[float, float], object]:
 
 
 def compare(clip: clips.Clip, imageset: ImageSet, folder: Path, repeats: int) -> None:
+    """Prints what both sides take."""
     clip.encode_images(clip.preprocess(imageset.train.images[0])[None])  # what is made once is made before
     clip.fingerprint  # noqa: B018
     seconds = {"bare loop": [], "cache": []}
@@ -96,8 +97,8 @@ def compare(clip: clips.Clip, imageset: ImageSet, folder: Path, repeats: int) ->
     print(f"second call {1000 * took:.0f} ms")
 
 
-def busy(clip: clips.Clip, imageset: ImageSet, folder: Path, views: int) -> None:
-    """The share of the extraction's time that the tower alone would need for as many images."""
+def busy(clip: clips.Clip, imageset: ImageSet, folder: Path, views: int) -> tuple[float, float]:
+    """Images per second of training views, decoding included, and of the tower alone: their ratio is how busy it is."""
     size = BATCH if clip.device.type == "cpu" else GPU_BATCH
     images = torch.randn(size, 3, clip.image_size, clip.image_size).to(clip.device)
     count = views * len(imageset.train)
@@ -105,15 +106,14 @@ def busy(clip: clips.Clip, imageset: ImageSet, folder: Path, views: int) -> None
     wait_for_gpu()
     (alone, _), _ = timed(lambda: [clip.encode_images(images) for _ in range(-(-count // size))] and wait_for_gpu())
     (took, _), _ = timed(image_features, clip, imageset, "train", views, cache_dir=folder, progress=False)
-    print(f"{views} training views of every image: {count / took:.0f} images/s, the tower alone {count / alone:.0f}: "
-          f"busy for {100 * alone / took:.0f} % of the time")
+    return count / took, count / alone
 
 
 def second_start(data_root: Path, folder: Path, model: str, weights: str | None, device: str) -> None:
     experiment = experiments.from_profile("folders", PFedMoAP(), "quick", clients=5, model=model, weights=weights)
     place = Place(str(data_root), str(folder / "prepare"), device)
     prepare(experiment, place)
-    clips.load.cache_clear()  # as in a new process
+    clips.load_clip.cache_clear()  # as in a new process
     (took, _), _ = timed(prepare, experiment, place)
     print(f"from prepare() to the first training step, all features cached: {took:.2f} s")
 
@@ -148,7 +148,9 @@ def main() -> None:
             model, weights = "RN50-quickgelu", write_rn50(folder / "rn50.safetensors")
         clip = clips.load_clip(model, weights, device=arguments.device, precision=arguments.precision)
         compare(clip, imageset, folder / "cache", arguments.repeats)
-        busy(clip, imageset, folder / "busy", arguments.views)
+        rate, alone = busy(clip, imageset, folder / "busy", arguments.views)
+        print(f"{arguments.views} training views of every image: {rate:.0f} images/s, the tower alone {alone:.0f}: "
+              f"busy for {100 * rate / alone:.0f} % of the time")
         second_start(folder / "images", folder, model, weights, arguments.device)
     if arguments.cifar10:
         load_cifar10(arguments.cifar10)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from pfedmoap.experiments import instruction_set, refuse_too_slow, too_slow
 from pfedmoap.system import cores
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,17 @@ def arguments_of(description: str, **defaults: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def precisions(asked: Sequence[str] | None, device: str) -> list[str]:
+    """Those asked for; by default fp32, and bf16 where the device is any good at it."""
+    if asked is not None:
+        for precision in asked:
+            refuse_too_slow(precision, device)
+        return list(asked)
+    if why := too_slow("bf16", device):
+        print(f"{why}: it is left out")
+    return ["fp32"] if why else ["fp32", "bf16"]
+
+
 def timed(action: Callable[[], Any]) -> Took:
     wait_for_gpu()
     wall, processor = time.perf_counter(), time.process_time()
@@ -49,6 +61,13 @@ def wait_for_gpu() -> None:
     """Until it has done what it was given."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+def peak_mib(action: Callable[[], Any]) -> float:
+    """The most of a GPU's memory that is taken while it does something (of main memory `memory.py` measures it)."""
+    torch.cuda.reset_peak_memory_stats()
+    action()
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def side_by_side(actions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Took]]:
@@ -72,8 +91,9 @@ def machine() -> dict[str, Any]:
         models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = models[0] if models else cpu
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_initialized() else {}
-    return gpu | {"cpu": cpu, "cores": cores.count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "load": round(os.getloadavg()[0], 1), "date": date.today().isoformat()}
+    return gpu | {"cpu": cpu, "instructions": instruction_set(), "cores": cores.count(),
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "load": round(os.getloadavg()[0], 1),
+            "date": date.today().isoformat()}
 
 
 def report(rows: Sequence[Mapping[str, Any]], folder: Path, name: str) -> None:

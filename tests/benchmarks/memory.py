@@ -10,7 +10,7 @@ import multiprocessing
 import resource
 
 import torch
-from measuring import arguments_of, report
+from measuring import arguments_of, precisions, report
 from plain import PlainStep
 from workload import BATCH, Step, make_context, random_clip, random_federation
 
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)  # of this process, which measures nothing: it describes the machine
     spawn, rows, cohort = multiprocessing.get_context("spawn"), [], arguments.clients
-    for work, precision, clients in (("plain step", "fp32", 1), ("step", "fp32", 1), ("step", "bf16", 1),
-                                     ("step", "fp32", cohort), ("step", "bf16", cohort), ("run", "fp32", cohort)):
+    kinds = [("step", precision, clients) for precision in precisions(None, "cpu") for clients in (1, cohort)]
+    for work, precision, clients in [("plain step", "fp32", 1), *kinds, ("run", "fp32", cohort)]:
         results = spawn.Queue()
         settings = work, arguments.model, precision, arguments.classes, clients
         process = spawn.Process(target=measure, args=(results, arguments.threads, *settings))

@@ -14,13 +14,14 @@ its 2,533, both with 70 % for training, which is an assumption. Clients are take
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 from measuring import arguments_of, median, report, timed
 from workload import BATCH, Update, make_context, random_clip
 
-from pfedmoap.experiments import GRIDS, Experiment
+from pfedmoap.experiments import GRIDS, Experiment, Place
 from pfedmoap.experiments.runs import SEEDS_PER_BATCH, in_batches
 
 # Classes, training images (None: shots x classes), test images.
@@ -35,11 +36,11 @@ class Costs:
 
     def __init__(self, device: str, precision: str, repeats: int):
         self.device, self.precision, self.repeats = device, precision, repeats
+        self.steps = 1 if device == "cpu" else 50
 
     @cache  # noqa: B019
     def step(self, model: str, classes: int, cohort: int) -> float:
-        steps = 1 if self.device == "cpu" else 50
-        return self._seconds(Update(self._clip(model), classes, cohort, steps)) / steps
+        return self._seconds(Update(self._clip(model), classes, cohort, self.steps)) / self.steps
 
     @cache  # noqa: B019
     def prompt(self, model: str, classes: int) -> float:
@@ -77,17 +78,23 @@ def trains(run: Experiment) -> bool:
 
 
 def project(costs: Costs, seeds_per_batch: int = 1) -> list[dict]:
-    """One row per grid, with the runs that no grid above it has, and their sum.
+    """One row per grid, and their sum.
 
     Args:
         seeds_per_batch: runs with different seeds that train as one batch.
     """
-    seen, featured, rows = set(), set(), []
+    rows = list(each_grid(costs, seeds_per_batch))
+    return [*rows, {"grid": "all"} | {part: sum(row[part] for row in rows) for part in list(rows[0])[1:]}]
+
+
+def each_grid(costs: Costs, seeds_per_batch: int) -> Iterator[dict]:
+    """A row for every grid, with the runs that no grid above it has."""
+    seen, featured = set(), set()
     for name, grid in GRIDS.items():
         runs = {run.key: run for cell in grid("paper").cells.values() for run in cell}
         seconds, counts = defaultdict(float), Counter()
         new = [run for key, run in runs.items() if key not in seen]
-        for batch in in_batches(filter(trains, new), seeds_per_batch):
+        for batch in in_batches(filter(trains, new), seeds_per_batch, Place(device=costs.device)):
             run, steps = batch[0], batch[0].rounds * local_steps(batch[0])
             classes, cohort = SETS[run.dataset][0], max(1, round(run.participation * run.clients))
             counts["steps"] += steps
@@ -101,10 +108,9 @@ def project(costs: Costs, seeds_per_batch: int = 1) -> list[dict]:
                 seconds["features"] += images * costs.image(run.model)
                 featured.add(source)
         seen |= runs.keys()
-        rows.append({"grid": name, "runs": counts["runs"], "cohort_steps": counts["steps"], "images": counts["images"],
-                     **{f"{part}_h": seconds[part] / 3600 for part in ("train", "test", "features")}})
-        rows[-1]["hours"] = sum(seconds.values()) / 3600
-    return [*rows, {"grid": "all"} | {part: sum(row[part] for row in rows) for part in list(rows[0])[1:]}]
+        yield {"grid": name, "runs": counts["runs"], "cohort_steps": counts["steps"], "images": counts["images"],
+               **{f"{part}_h": seconds[part] / 3600 for part in ("train", "test", "features")},
+               "hours": sum(seconds.values()) / 3600}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,6 +32,21 @@ def federations(model: str, precision: str, device: str, runs: int, classes: int
     return made
 
 
+def measure(
+    model: str, precision: str, device: str, runs: int, classes: int, clients: int, shots: int, repeats: int
+) -> dict:
+    settings = model, precision, device, runs, classes, clients, shots
+    fresh = {name: [federations(*settings) for _ in range(1 + repeats)] for name in ("in turn", "as one")}
+    actions = {"in turn": lambda: [list(one.rounds()) for one in fresh["in turn"].pop()],
+               "as one": lambda: list(rounds_of(fresh["as one"].pop()))}  # fmt: skip
+    for warm_up in actions.values():
+        warm_up()
+    took = {name: median(times) for name, times in side_by_side(actions, repeats).items()}
+    return {"model": model, "precision": precision, "runs": runs, "classes": classes, "clients": clients,
+            "shots": shots, "in_turn_s": took["in turn"].wall, "as_one_s": took["as one"].wall,
+            "times_faster": took["in turn"].wall / took["as one"].wall}
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = arguments_of(__doc__, device="cpu", threads=1)
     parser.add_argument("--model", default="embedded_clip", help="CLIP")
@@ -42,19 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, default=160, help="training images per class")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    settings = [getattr(arguments, name)
-                for name in ("model", "precision", "device", "runs", "classes", "clients", "shots")]
-
-    fresh = {name: [federations(*settings) for _ in range(1 + arguments.repeats)] for name in ("in turn", "as one")}
-    actions = {"in turn": lambda: [list(one.rounds()) for one in fresh["in turn"].pop()],
-               "as one": lambda: list(rounds_of(fresh["as one"].pop()))}  # fmt: skip
-    for warm_up in actions.values():
-        warm_up()
-    took = {name: median(times) for name, times in side_by_side(actions, arguments.repeats).items()}
-    names = ("model", "precision", "runs", "classes", "clients", "shots")
-    report([{**{name: getattr(arguments, name) for name in names}, "in_turn_s": took["in turn"].wall,
-             "as_one_s": took["as one"].wall, "times_faster": took["in turn"].wall / took["as one"].wall}],
-           arguments.out, "seeds")
+    row = measure(arguments.model, arguments.precision, arguments.device, arguments.runs, arguments.classes,
+                  arguments.clients, arguments.shots, arguments.repeats)
+    report([row], arguments.out, "seeds")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ time is the number of clients times one client's (column `plain_from`).
 """
 
 import torch
-from measuring import arguments_of, median, report, side_by_side, write_rows
+from measuring import arguments_of, median, precisions, report, side_by_side, write_rows
 from plain import PlainStep
 from workload import BATCH, Step, random_clip
 
@@ -33,7 +33,7 @@ def compare(
     torch.manual_seed(0)
     pixels = torch.randn(most, BATCH, 3, clip.image_size, clip.image_size).to(device)
     images = torch.stack([clip.encode_images(own) for own in pixels])  # (clients, B, d)
-    clips = {precision: random_clip(model, precision, device) for precision in ("fp32", "bf16")}
+    clips = {precision: random_clip(model, precision, device) for precision in precisions(None, device)}
     steps = {(clients, precision): Step(clips[precision], classes, clients, images=images[:clients])
              for clients in cohorts for precision in clips}
     results = {side: step() for side, step in steps.items()}  # warms up, too

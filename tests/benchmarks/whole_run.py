@@ -10,7 +10,7 @@ run: it is one measured step of the plain implementation (`plain.py`) times the 
 """
 
 import torch
-from measuring import Took, arguments_of, median, report, timed, write_rows
+from measuring import Took, arguments_of, median, precisions, report, timed, write_rows
 from plain import PlainStep
 from workload import BATCH, Step, make_context, random_clip, random_federation
 
@@ -54,19 +54,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = arguments_of(__doc__, device="cpu")
     parser.add_argument("--models", type=lambda text: text.split(","), default=",".join(MODELS), help="CLIPs")
     parser.add_argument("--full", action="store_true", help="the paper's rounds, epochs and shots for all models")
-    parser.add_argument("--precisions", type=lambda text: text.split(","), default="fp32,bf16", help="of frozen towers")
+    parser.add_argument("--precisions", type=lambda text: text.split(","), help="of frozen towers")
     parser.add_argument("--classes", type=int, default=102, help="C")
     parser.add_argument("--clients", type=int, default=10, help="N, all of whom train in every round")
     for name in FULL:
         parser.add_argument(f"--{name}", type=int, help="in place of those above")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    rows = []
+    rows, names = [], precisions(arguments.precisions, arguments.device)
     for model in arguments.models:
         budget = dict(FULL if arguments.full or model == MODELS[0] else SHORT)
         budget |= {name: value for name in FULL if (value := getattr(arguments, name))}
         plain = one_plain_step(model, arguments.classes, arguments.device)
-        for precision in arguments.precisions:
+        for precision in names:
             rows.append(measure(
                 model, precision, arguments.device, budget, arguments.classes, arguments.clients, arguments.repeats,
                 plain))

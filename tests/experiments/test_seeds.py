@@ -199,10 +199,13 @@ def test_a_loss_that_looks_at_what_each_run_has_of_its_own_is_refused(tiny_clip,
 
 def test_batches_hold_runs_that_differ_in_nothing_but_their_seed():
     grid = [small(method, seed=seed) for seed in (1, 2, 3) for method in (PFedMoAP(), PFedMoAP(lam=0.1))]
-    assert [[item.seed for item in batch] for batch in in_batches(grid, 2)] == [[1, 2], [3], [1, 2], [3]]
-    assert {batch[0].method.lam for batch in in_batches(grid, 8)} == {0.5, 0.1}
-    assert [len(batch) for batch in in_batches(grid, 1)] == [1] * 6
-    assert [len(batch) for batch in in_batches([small(FedOTP(), seed=seed) for seed in SEEDS], 8)] == [1] * 3
+    assert [[item.seed for item in batch] for batch in in_batches(grid, 2, Place())] == [[1, 2], [3], [1, 2], [3]]
+    assert {batch[0].method.lam for batch in in_batches(grid, 8, Place())} == {0.5, 0.1}
+    assert [len(batch) for batch in in_batches(grid, 1, Place())] == [1] * 6
+    spatial = [small(FedOTP(), seed=seed) for seed in range(5)]
+    assert [len(batch) for batch in in_batches(spatial, 8, Place())] == [1] * 5
+    assert [len(batch) for batch in in_batches(spatial, 8, Place(device="cuda"))] == [3, 2]
+    assert [len(batch) for batch in in_batches(spatial, 2, Place(device="cuda"))] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(("device", "given", "sizes"), [("cpu", None, [1] * 9), ("cuda", None, [8, 1]),

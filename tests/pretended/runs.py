@@ -7,24 +7,20 @@ With a number it is every second case, from the first or from the second on.
 
 import functools
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from cases import CASES, apart, finished, small
 from gpu import NAME, PretendedGPU
 
 from pfedmoap import client, clip
 from pfedmoap.data import features
-from pfedmoap.experiments import Experiment, Place, from_profile, prepare
-from pfedmoap.experiments.seeds import rounds_of
+from pfedmoap.experiments import Experiment, Place, processor
 from pfedmoap.federation import Round
-from pfedmoap.methods import CLAP, METHODS, PFedMoAP, PromptFL, TipAdapterF
-from pfedmoap.released import RELEASED, released
-
-
-def small(method, **settings) -> list[Experiment]:
-    return [from_profile("digits", method, "smoke", **{"rounds": 2, "shots": 2} | settings)]
+from pfedmoap.methods import PromptFL
 
 
 class Mixing(PromptFL):
@@ -49,26 +45,7 @@ class Uploading(PromptFL):
         return super().loss(model, fixed, images, labels, present, context) + torch.zeros(len(images)).to(images.device)
 
 
-FEW_STEPS = {"clap": CLAP(probe_steps=3), "tip_adapter_f": TipAdapterF(key_steps=2)}  # all of them take minutes here
-CASES = {name: small(FEW_STEPS.get(name) or method()) for name, method in METHODS.items()} | {
-    "linear gate": small(PFedMoAP(gate="linear")),
-    "random experts": small(PFedMoAP(expert_choice="random"), participation=0.5, rounds=3),
-    "global expert": small(PFedMoAP(expert_choice="global")),
-    "experts per client": small(PFedMoAP(experts=(0, 1, 2, 3, 4))),
-    "bf16": small(PFedMoAP(), precision="bf16"),
-    "privacy": small(PFedMoAP(), epsilon=50.0),
-    "released code": small(PFedMoAP(), protocol=RELEASED),
-    "fp16": small(PFedMoAP(), protocol=released("precision")),
-    "seeds": [replace(small(PFedMoAP())[0], seed=seed) for seed in (1, 2, 3)],
-    "mixing": small(Mixing()),
-    "waiting": small(Waiting()),
-    "uploading": small(Uploading()),
-}
-
-
-def finished(runs: list[Experiment], place: Place) -> list[Round]:
-    prepared = [prepare(run, place) for run in runs]
-    return [result for _, result in rounds_of([item.federation for item in prepared])]
+CASES = CASES | {"mixing": small(Mixing()), "waiting": small(Waiting()), "uploading": small(Uploading())}
 
 
 def counted(runs: list[Experiment], place: Place) -> tuple[list[Round], int]:
@@ -98,10 +75,8 @@ def compare(runs: list[Experiment], folder: Path) -> dict:
         return {"error": str(error)}
     with PretendedGPU():
         feature_waits = _feature_waits(runs[0], folder)
-    apart = [abs(own.losses[client] / entry.losses[client] - 1)
-             for own, entry in zip(ours, expected, strict=True) for client in entry.losses]
-    moved = [abs(own.accuracy - entry.accuracy) for own, entry in zip(ours, expected, strict=True)]
-    return {"loss": max(apart, default=0), "accuracy": max(moved), "waits": [few, many], "rounds": len(ours),
+    loss, accuracy = apart(ours, expected)
+    return {"loss": loss, "accuracy": accuracy, "waits": [few, many], "rounds": len(ours),
             "feature_waits": feature_waits}
 
 
@@ -117,6 +92,7 @@ def _feature_waits(run: Experiment, folder: Path) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
+    processor.SLOW = math.inf  # on any processor
     clip.read_state_dict = functools.cache(clip.read_state_dict)  # read on the CPU: safetensors knows no such tensors
     features.BATCH = features.GPU_BATCH = 8  # which the last images are filled up to
     PretendedGPU.inside = 0

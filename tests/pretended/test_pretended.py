@@ -10,10 +10,10 @@ import pytest
 from filelock import FileLock
 from torch.utils import backend_registration
 
-from pfedmoap.methods import METHODS
+from pfedmoap.methods import METHODS, PFedMoAP
 
 CASES = [*METHODS, "linear gate", "random experts", "global expert", "experts per client", "bf16", "privacy",
-         "released code", "fp16", "seeds"]  # fmt: skip
+         "released code", "fp16", "seeds", "fedotp seeds"]  # fmt: skip
 pytestmark = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this PyTorch knows no devices that are written in Python")
@@ -43,7 +43,7 @@ def test_a_run_mixes_no_devices_and_gives_the_cpus_results(outcomes, case):
     assert outcome["rounds"] >= 2 and outcome["loss"] <= loss and outcome["accuracy"] <= accuracy
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not METHODS.get(case, METHODS["pfedmoap"]).waits])
+@pytest.mark.parametrize("case", [case for case in CASES if not METHODS.get(case.split()[0], PFedMoAP).waits])
 def test_the_host_waits_no_more_often_in_two_epochs_than_in_one(outcomes, case):
     """But before the first step, when it hands over which images are in which batch."""
     few, many = outcomes[case]["waits"]
