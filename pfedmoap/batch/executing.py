@@ -82,8 +82,10 @@ def execute(job: Job, folder: Path) -> Ending:
         return Ending(died="its kernel was killed")
     except RuntimeError as error:
         return Ending(died=f"its kernel did not start ({error})")
+    except TimeoutError as error:  # an OSError too, but nothing that could not be written
+        return Ending(died=f"its kernel did not answer in time ({error or 'the machine may be too busy'})")
     except OSError as error:
-        return Ending(failure=f"{error.filename or job.output} cannot be written ({error.strerror})")
+        return Ending(failure=f"{error.filename or job.output} cannot be written ({error.strerror or error})")
     except Exception as error:  # whatever it is, it is this notebook's
         return Ending(failure=f"{type(error).__name__}: {error}")
     return Ending()
