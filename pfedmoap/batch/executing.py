@@ -83,7 +83,7 @@ def execute(job: Job, folder: Path) -> Ending:
     except RuntimeError as error:
         return Ending(died=f"its kernel did not start ({error})")
     except TimeoutError as error:  # an OSError too, but nothing that could not be written
-        return Ending(died=f"its kernel did not answer in time ({error or 'the machine may be too busy'})")
+        return Ending(died=f"its kernel did not answer in time ({str(error) or 'the machine may be too busy'})")
     except OSError as error:
         return Ending(failure=f"{error.filename or job.output} cannot be written ({error.strerror or error})")
     except Exception as error:  # whatever it is, it is this notebook's
