@@ -9,12 +9,11 @@ import pytest
 import torch
 from tiny import make_context
 
+from pfedmoap.batch.scheduling import PRELOADED
 from pfedmoap.clip import Clip
 from pfedmoap.methods import Context
 
-PRELOADED = ["pfedmoap.experiments.runs", "pfedmoap.embedded.sets", "pfedmoap.batch.executing", "open_clip",
-             "sklearn.datasets"]  # fmt: skip
-multiprocessing.set_forkserver_preload(PRELOADED)
+multiprocessing.set_forkserver_preload([*PRELOADED, "sklearn.datasets"])
 if "PYTEST_XDIST_WORKER" in os.environ:  # whichever test starts it, hundreds of processes then import nothing anew
     forkserver.ensure_running()
 

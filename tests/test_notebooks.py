@@ -10,9 +10,10 @@ from pathlib import Path
 import nbformat
 import nine_sets
 import pandas as pd
-import papermill
 import pytest
 
+from pfedmoap import batch
+from pfedmoap.batch import Job
 from pfedmoap.experiments import table1
 from pfedmoap.system.paths import NOTEBOOKS, ROOT
 
@@ -38,7 +39,7 @@ def test_notebook_is_clean_and_has_one_cell_of_plain_parameters(path):
 
 
 def execute(name: str, folder: Path, solutions: bool = False, **parameters) -> nbformat.NotebookNode:
-    """Runs a notebook; with its solutions, which stand in the text of its exercises, as further cells."""
+    """Runs a notebook as a batch does; with its solutions, which stand in its exercises' text, as further cells."""
     places = {place: str(folder / place) for place in ("results", "figures")} | {"cache": os.environ["PFEDMOAP_CACHE"]}
     (path,) = [path for path in PATHS if path.stem.startswith(name)]
     notebook = nbformat.read(path, as_version=4)
@@ -48,9 +49,10 @@ def execute(name: str, folder: Path, solutions: bool = False, **parameters) -> n
         notebook.cells += [nbformat.v4.new_code_cell(block) for block in blocks]
         path = folder / "with_solutions.ipynb"
         nbformat.write(notebook, path)
-    parameters = {"profile": "smoke"} | places | parameters
-    return papermill.execute_notebook(path, folder / f"executed_{path.name}", parameters, kernel_name="python3",
-                                      cwd=NOTEBOOKS, progress_bar=False)
+    job = Job(path, folder / f"executed_{path.name}", {"profile": "smoke"} | places | parameters, (folder,))
+    (outcome,) = batch.execute([job], processes=1, force=True)
+    assert outcome.failure is None, outcome.failure
+    return nbformat.read(job.output, as_version=4)
 
 
 def assert_written(folder: Path, *names: str) -> None:

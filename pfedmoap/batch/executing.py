@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from traitlets.config import Config
 
+from pfedmoap.batch import forking
 from pfedmoap.batch.jobs import KERNEL, Job
 from pfedmoap.system import end_with_parent
 
 if TYPE_CHECKING:
     from papermill.exceptions import PapermillExecutionError
 
-SLOW_IMPORTS = ("papermill", "nbclient")  # a second, spent once and by the processes that execute alone
 SHOWN_LINES = 3
 START_SECONDS = 180  # on cores that are busy with other notebooks
 LONGEST_SOCKET = 100  # characters that all systems allow in the path of a socket
@@ -46,10 +46,13 @@ def main(job: Job, environment: Mapping[str, str], folder: Path, ending: Connect
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the parent, which ends the kernels
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    fork = forking.prepare()
     end_with_parent()  # the kernel ends with this process, its workers with the kernel
     os.environ.clear()  # a server that processes are forked from may have an older one
     os.environ.update(environment)
     ending.send(execute(job, folder))
+    if fork is not None:
+        fork.release()
 
 
 def execute(job: Job, folder: Path) -> Ending:
@@ -79,8 +82,10 @@ def execute(job: Job, folder: Path) -> Ending:
         return Ending(died="its kernel was killed")
     except RuntimeError as error:
         return Ending(died=f"its kernel did not start ({error})")
+    except TimeoutError as error:  # an OSError too, but nothing that could not be written
+        return Ending(died=f"its kernel did not answer in time ({str(error) or 'the machine may be too busy'})")
     except OSError as error:
-        return Ending(failure=f"{error.filename or job.output} cannot be written ({error.strerror})")
+        return Ending(failure=f"{error.filename or job.output} cannot be written ({error.strerror or error})")
     except Exception as error:  # whatever it is, it is this notebook's
         return Ending(failure=f"{type(error).__name__}: {error}")
     return Ending()

@@ -23,6 +23,10 @@ from pfedmoap.system import cores
 MOST_AT_ONCE = 3  # enough to keep the cores busy while kernels start and draw; each has worker processes in memory
 TIME_LIMITS = {"smoke": 10, "quick": 120, "long": 480}  # minutes
 STOP_SECONDS = 10
+# What executing processes and their kernels import, imported once and forked: seconds that each would spend again.
+PRELOADED = ("pfedmoap.batch.preloaded", "pfedmoap.batch.executing", "papermill", "nbclient", "ipykernel.kernelapp",
+             "pandas", "seaborn", "scipy.stats", "sklearn.linear_model", "pfedmoap.experiments.runs",
+             "pfedmoap.embedded.sets", "pfedmoap.reports.tables", "pfedmoap.reports.figures.grid")
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -112,11 +116,11 @@ class _Execution:
 
     def start(self) -> None:
         processes = multiprocessing.get_context(START)
-        processes.set_forkserver_preload([executing.__name__, *executing.SLOW_IMPORTS])
+        processes.set_forkserver_preload(list(PRELOADED))
         self.connection, theirs = processes.Pipe(duplex=False)
         sockets = Path(mkdtemp(dir=self.folder))
         arguments = self.job, {**os.environ, **self.environment}, sockets, theirs
-        self.process = processes.Process(target=executing.main, args=arguments, daemon=True)
+        self.process = processes.Process(target=executing.main, args=arguments)
         with _interrupts_later():
             self.process.start()
         theirs.close()  # so that the process's end is the connection's end

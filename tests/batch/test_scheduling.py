@@ -13,7 +13,8 @@ import pytest
 from interrupts import hearing_interrupts
 from small_notebooks import PARAMETERS, WRITES, printed, write_notebook
 
-from pfedmoap.batch import execute, plan, scheduling
+from pfedmoap.batch import Job, execute, executing, plan, scheduling
+from pfedmoap.batch.executing import Ending
 from pfedmoap.commands.app import main
 from pfedmoap.system import paths
 
@@ -151,7 +152,8 @@ def test_one_that_takes_too_long_is_stopped_with_all_its_processes_and_its_outpu
 def reproducing(folder, places, tmp_path):
     """`pfedmoap reproduce` as a real process in a process group of its own, in the middle of a notebook."""
     write_notebook(folder / "table3_long.ipynb", WORKS, SLEEPS)
-    code = (f"from pathlib import Path; from pfedmoap.commands import main; from pfedmoap.system import paths; "
+    code = (f"from pathlib import Path; from pfedmoap.batch import scheduling; from pfedmoap.commands import main; "
+            f"from pfedmoap.system import paths; scheduling.PRELOADED = scheduling.PRELOADED[:5]; "  # it needs no more
             f"paths.NOTEBOOKS = Path({str(folder)!r}); main(['reproduce', 'table3', '--results', "
             f"{places['results']!r}, '--figures', {places['figures']!r}])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -194,3 +196,17 @@ def test_leaving_early_stops_what_is_running(folder, places):
     wait_for(folder / "pids")
     outcomes.close()
     assert_gone(folder / "pids")
+
+
+@pytest.mark.parametrize("error, ending", [
+    (TimeoutError(), Ending(died="its kernel did not answer in time (the machine may be too busy)")),
+    (OSError("no reason"), Ending(failure="out.ipynb cannot be written (no reason)")),
+    (OSError(28, "No space left", "r/out.ipynb"), Ending(failure="r/out.ipynb cannot be written (No space left)")),
+])
+def test_a_slow_kernel_is_not_taken_for_a_full_disk(error, ending, monkeypatch, tmp_path):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("papermill.execute_notebook", fails)
+    job = Job(tmp_path / "in.ipynb", Path("out.ipynb"), {}, (tmp_path, tmp_path))
+    assert executing.execute(job, tmp_path) == ending
