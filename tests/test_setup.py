@@ -50,7 +50,8 @@ def test_the_package_ships_its_assets():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-TARGETS = ("help", "install", "lock", "sbom", "reproduce", "test", "lab", "bench", "embedded-clip", "clean")
+TARGETS = ("help", "install", "lock", "sbom", "reproduce", "test", "book", "notebooks", "lab", "bench", "embedded-clip",
+           "clean")
 
 
 @pytest.mark.parametrize("target", TARGETS)
