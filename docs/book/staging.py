@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import executed
@@ -14,6 +13,7 @@ from pfedmoap.system import ROOT, paths, results_dir
 PAGES = ("ARTIFACT.md", "CONTRIBUTING.md", "CHANGELOG.md")  # of the repository's first folder, beside the README
 LINK = re.compile(r"\[([^\[\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)\)")
 SMOKE = "These numbers are of the profile smoke: proof that the notebook runs, and nothing more."
+NOT_EXECUTED = "It was not executed for this book."
 
 
 def stage(source: Path, smoke: Path) -> list[Path]:
@@ -52,9 +52,9 @@ def copies_of(notebook: Path) -> list[Path]:
 
 def _notebook(path: Path, source: Path, smoke: Path) -> bool:
     """Stages a notebook, with a cell that links to what it wrote; says whether it has its own profile's numbers."""
-    copy = executed.find(path, copies_of(path))
-    shown = executed.slim(copy or executed.find(path, [smoke / "notebooks"]) or path)
-    made = f"Executed by `{executed.command(path)}`." if copy else SMOKE
+    copy, short = executed.find(path, copies_of(path)), executed.find(path, [smoke / "notebooks"])
+    shown = executed.slim(copy or short or path)
+    made = f"Executed by `{executed.command(path)}`." if copy else SMOKE if short else NOT_EXECUTED
     tables = [f"- [{page.title}](../results/{page.profile}/{page.name}.md): " + ", ".join(
         f"[{what}](../results/{page.profile}/{file.name})" for what, file in page.files.items())
         for page in linked.of_notebook(path)]
@@ -83,18 +83,14 @@ def _api() -> dict[str, str]:
     for path in sorted(paths.PACKAGE.rglob("*.py")):
         parts = path.relative_to(paths.PACKAGE.parent).with_suffix("").parts
         if path.stem != "__main__":
-            room = parts[1] if len(parts) > 2 else "pfedmoap"
-            rooms.setdefault(room, []).append(".".join(parts).removesuffix(".__init__"))
-    return {room: _room(room, modules) for room, modules in rooms.items()}
+            rooms.setdefault(parts[1] if len(parts) > 2 else "pfedmoap", []).append(_module(parts))
+    return {room: "\n\n".join([f"# {room}", *modules]) + "\n" for room, modules in rooms.items()}
 
 
-def _room(room: str, modules: Iterable[str]) -> str:
-    parts = [f"# {room}"]
-    for module in sorted(modules, key=lambda module: (module.count(".") and module != f"pfedmoap.{room}", module)):
-        is_door = (paths.PACKAGE.parent / module.replace(".", "/")).is_dir()  # it leads to names of its modules
-        members = "" if is_door else "   :members:\n"
-        parts.append(f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n{members}```")
-    return "\n\n".join(parts) + "\n"
+def _module(parts: tuple[str, ...]) -> str:
+    name = ".".join(parts).removesuffix(".__init__")
+    members = "" if parts[-1] == "__init__" else "   :members:\n"  # a door leads to names of its modules
+    return f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```"
 
 
 def _index() -> str:
