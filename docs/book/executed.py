@@ -41,9 +41,10 @@ def command(notebook: Path) -> str:
 
 
 def belongs(copy: NotebookNode, notebook: NotebookNode) -> bool:
-    """Whether a copy has the notebook's cells, all of them executed to the end, and no parameters but the profile's."""
+    """Whether a copy has the notebook's code, executed to the end, and no parameters but the profile's."""
     given = copy.metadata.get("papermill", {}).get("parameters", {})
-    return _sources(copy) == _sources(notebook) and _finished(copy) and given.keys() <= HARMLESS
+    same = [cell.source for cell in _code(copy)] == [cell.source for cell in _code(notebook)]
+    return same and _finished(copy) and given.keys() <= HARMLESS
 
 
 def find(notebook: Path, folders: list[Path]) -> Path | None:
@@ -55,20 +56,19 @@ def find(notebook: Path, folders: list[Path]) -> Path | None:
     return None
 
 
-def slim(path: Path) -> NotebookNode:
-    """A copy without times, paths and widgets' states, and with smaller pictures."""
-    copy = nbformat.read(path, as_version=4)
+def slim(notebook: Path, path: Path) -> NotebookNode:
+    """The notebook with a copy's outputs, without times, paths and widgets' states, and with smaller pictures."""
+    present, copy = (nbformat.read(each, as_version=4) for each in (notebook, path))
     executed_at = copy.metadata.get("papermill", {}).get("input_path") or f"{NOTEBOOKS}/_"
     root = str(Path(executed_at).parents[1])
-    cells = [cell for cell in copy.cells if not ADDED & set(cell.metadata.get("tags", ()))]
-    for count, cell in enumerate(_code(cells), 1):
+    for count, (cell, done) in enumerate(zip(_code(present), _code(copy), strict=True), 1):
         cell.execution_count = count
-        cell.outputs = list(_outputs(cell, count, root))
-    for cell in cells:
+        cell.outputs = list(_outputs(done, count, root))
+    for cell in present.cells:
         cell.metadata = {name: value for name, value in cell.metadata.items() if name == "tags" and value}
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return nbformat.v4.new_notebook(cells=present.cells, metadata=metadata)
 
 
 def heading(text: str) -> NotebookNode:
@@ -78,7 +78,7 @@ def heading(text: str) -> NotebookNode:
 
 def write(notebook: Path, executed: Path) -> None:
     """Puts a copy into `docs/notebooks`."""
-    copy = slim(executed)
+    copy = slim(notebook, executed)
     results = f"results/{profile_of(notebook)}"
     copy.cells.insert(0, heading(
         f"*An executed copy of [{notebook.name}](../../notebooks/{notebook.name}), to be read without running; made by "
@@ -91,10 +91,10 @@ def main() -> int:
     """Writes all copies that can be made, and says what executes the notebooks whose copies cannot."""
     lacking = []
     for notebook in notebooks():
-        copy = find(notebook, [results_dir(profile_of(notebook)) / "notebooks"])
+        copy = find(notebook, [results_dir(profile_of(notebook)) / "notebooks", COMMITTED])
         if copy:
             write(notebook, copy)
-        elif not find(notebook, [COMMITTED]):
+        else:
             lacking.append(notebook)
     for stale in {path.name for path in COMMITTED.glob("*.ipynb")} - {path.name for path in notebooks()}:
         (COMMITTED / stale).unlink()
@@ -103,17 +103,19 @@ def main() -> int:
     return 1 if lacking else 0
 
 
-def _sources(notebook: NotebookNode) -> list[tuple[str, str]]:
+def sources(notebook: NotebookNode) -> list[tuple[str, str]]:
+    """Its cells, without those that only a copy has."""
     return [(cell.cell_type, cell.source) for cell in notebook.cells if not ADDED & set(cell.metadata.get("tags", ()))]
 
 
 def _finished(copy: NotebookNode) -> bool:
-    code = [cell for cell in _code(copy.cells) if cell.source.strip()]
+    code = [cell for cell in _code(copy) if cell.source.strip()]
     return all(cell.execution_count for cell in code) and not any(
         output.output_type == "error" for cell in code for output in cell.outputs)
 
 
-def _code(cells: list[NotebookNode]) -> list[NotebookNode]:
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    cells = [cell for cell in notebook.cells if not ADDED & set(cell.metadata.get("tags", ()))]
     return [cell for cell in cells if cell.cell_type == "code"]
 
 
@@ -146,6 +148,8 @@ def _without_paths(text: str, root: str) -> str:
 
 def _smaller(encoded: str) -> str:
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        if image.mode == "P" and image.width <= WIDEST:  # made smaller before
+            return encoded
         flat = Image.new("RGB", image.size, "white")
         flat.paste(image.convert("RGB"), mask=image.convert("RGBA").getchannel("A"))
     flat.thumbnail((WIDEST, 4 * WIDEST), Image.Resampling.LANCZOS)

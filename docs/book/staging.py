@@ -53,7 +53,7 @@ def copies_of(notebook: Path) -> list[Path]:
 def _notebook(path: Path, source: Path, smoke: Path) -> bool:
     """Stages a notebook, with a cell that links to what it wrote; says whether it has its own profile's numbers."""
     copy, short = executed.find(path, copies_of(path)), executed.find(path, [smoke / "notebooks"])
-    shown = executed.slim(copy or short or path)
+    shown = executed.slim(path, copy or short or path)
     made = f"Executed by `{executed.command(path)}`." if copy else SMOKE if short else NOT_EXECUTED
     tables = [f"- [{page.title}](../results/{page.profile}/{page.name}.md): " + ", ".join(
         f"[{what}](../results/{page.profile}/{file.name})" for what, file in page.files.items())

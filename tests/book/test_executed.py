@@ -37,6 +37,7 @@ def test_a_copy_has_the_cells_of_the_notebook_and_what_they_gave(path):
     assert executed.find(path, [executed.COMMITTED]), REMEDY.format(executed.command(path))
     copy = nbformat.read(executed.COMMITTED / path.name, as_version=4)
     nbformat.validate(copy)
+    assert executed.sources(copy) == executed.sources(nbformat.read(path, as_version=4)), "make notebooks"
     assert copy.cells[0].metadata.tags == ["executed-copy"] and path.name in copy.cells[0].source
     assert any("image/png" in output.get("data", {}) for output in outputs(copy))
     text = (executed.COMMITTED / path.name).read_text()
@@ -87,6 +88,7 @@ def copy(notebook):
     lambda copy: copy.cells.pop(), lambda copy: copy.metadata.papermill.parameters.update(seeds="1")],
     ids=["another source", "not executed", "an error", "a cell less", "other seeds"])
 def test_what_does_not_belong_to_a_notebook_is_found(copy, notebook, spoil):
+    notebook.cells[0].source = "# Another text"
     assert executed.belongs(copy, notebook)
     spoil(copy)
     assert not executed.belongs(copy, notebook)
@@ -101,7 +103,8 @@ def test_a_copy_keeps_what_a_reader_needs_and_nothing_of_the_machine(copy, noteb
         output("display_data", {executed.WIDGET: {}, "text/plain": "sliders", "image/png": PNG}),
         output("execute_result", {"text/plain": "/tmp/abc/x 2"}, execution_count=3)]
     nbformat.write(copy, path := tmp_path / "copy.ipynb")
-    slim = executed.slim(path)
+    nbformat.write(notebook, original := tmp_path / "a.ipynb")
+    slim = executed.slim(original, path)
     assert [cell.source for cell in slim.cells] == ["# Title", "1 + 1"] and executed.belongs(slim, notebook)
     first, picture, last = slim.cells[1].outputs
     assert first.text == "see results/a.csv" and picture.data.keys() == {"image/png", "text/plain"}
