@@ -18,7 +18,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check lab lab-check paper-check flower-check flower-faults ray-check kill-check bench gpu-check gpu-wheels embedded-clip clean
+.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,14 @@ test: $(INSTALLED) ## run the tests on all cores; ARGS="tests/test_gating.py -k 
 check: $(INSTALLED) ## lint everything, and check the types of the root and methods; seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+book: $(INSTALLED) ## notebooks with outputs, pages and API as one site in build/book; installs Sphinx
+	@$(BIN)/python -c 'import furo, myst_nb' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[book]'
+	$(BIN)/python docs/book/make_book.py $(ARGS)
+
+notebooks: $(INSTALLED) ## put the executed notebooks of the results that are there into docs/notebooks, smaller
+	$(BIN)/python docs/book/executed.py
 
 lab: $(INSTALLED) ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab notebooks

@@ -29,8 +29,8 @@ ALLOWED = {
     "teaching": {ROOT, "methods", "data", "experiments", "reports"},
     "flower": {ROOT, "experiments", "system"},
     "batch": {"system"},
-    "commands": {ROOT, "methods", "data", "embedded", "released", "audit", "experiments", "reports", "flower", "batch",
-                 "system"},
+    "commands": {ROOT, "methods", "data", "embedded", "released", "audit", "experiments", "reports", "teaching",
+                 "flower", "batch", "system"},
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),

@@ -50,8 +50,8 @@ def test_the_package_ships_its_assets():
     assert (ROOT / "LICENSE").read_text().startswith("MIT License")
 
 
-TARGETS = ("help", "install", "lock", "sbom", "reproduce", "test", "lab", "bench", "gpu-check", "gpu-wheels",
-           "embedded-clip", "clean")
+TARGETS = ("help", "install", "lock", "sbom", "reproduce", "test", "book", "notebooks", "lab", "bench", "gpu-check",
+           "gpu-wheels", "embedded-clip", "clean")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -68,7 +68,7 @@ class Step(NamedTuple):
 
 
 class Adapter(Protocol):
-    """Five functions around an implementation. An audit calls them like this, many times, with small changes:
+    """Five functions around an implementation. An audit calls them like this, many times, with small changes::
 
         adapter.start(case)
         for round in ...:

@@ -100,7 +100,7 @@ def find(name: str, folder: Path = NOTEBOOKS) -> Path:
         known.setdefault(path.stem.partition("_")[0], path)
         known[path.stem] = path
     if not known:
-        raise UserError(f"There are no notebooks in {folder}: run from a clone of the project.")
+        raise UserError(f"There are no notebooks in {folder}: `pfedmoap notebooks {folder}` copies them there.")
     name = name.removesuffix(".ipynb")
     refuse_unknown([name], list(known), "notebook")
     return known[name]

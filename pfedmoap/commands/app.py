@@ -8,7 +8,7 @@ import click
 import typer
 
 from pfedmoap import __version__
-from pfedmoap.commands import audit, cache, data, federate, info, report, reproduce, run, tune, verify
+from pfedmoap.commands import audit, cache, data, federate, info, notebooks, report, reproduce, run, tune, verify
 from pfedmoap.commands.open_command import RunCommand
 from pfedmoap.commands.shared import say
 from pfedmoap.errors import PfedmoapError
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command(cls=RunCommand, short_help="Run one experiment or several, and show the accuracies.")(run.run)
 app.command(cls=reproduce.ReproduceCommand, short_help="Execute the notebooks behind the paper's tables and figures.")(
     reproduce.reproduce)
+app.command(short_help="Copy the notebooks into a folder, to run and change them there.")(notebooks.notebooks)
 app.command(short_help="Tune every method with the same number of tries, and compare.")(tune.tune)
 app.add_typer(data.data, name="data")
 app.add_typer(federate.federate, name="federate")

@@ -17,7 +17,7 @@ from pfedmoap.reports.layout import Block, Table, write_frame
 from pfedmoap.reports.numbers import INITIAL_STD, clients, records, summary, traffic
 from pfedmoap.reports.statistics import LEVEL, against_best, can_separate
 from pfedmoap.reports.tuned import beside_tuned
-from pfedmoap.system import ROOT, write_atomically
+from pfedmoap.system import paths, write_atomically
 
 __all__ = ["caption", "costs", "fingerprint", "reading", "table", "write_frame", "write_table"]
 
@@ -247,10 +247,13 @@ def _provenance(grid: Grid, store: Store) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The project's commit, with "+" if files differ from it; empty where there is no git."""
+    """The project's commit, with "+" if files differ from it; empty where there is no git, or no clone."""
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout
+        command = ["git", "-C", str(paths.ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
+    if not paths.IN_CLONE:  # the folder that it is called in may be another project's
+        return ""
     try:
         return git("rev-parse", "--short=12", "HEAD").strip() + "+" * bool(git("status", "--porcelain", "pfedmoap"))
     except (OSError, subprocess.CalledProcessError):

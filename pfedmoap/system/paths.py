@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
-NOTEBOOKS = ROOT / "notebooks"
-PUBLISHED = ROOT / "results" / "paper"
+IN_CLONE = (PACKAGE.parent / "pyproject.toml").is_file()  # else the package was installed from a wheel
+ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()
+SHIPPED = ROOT if IN_CLONE else PACKAGE / "shipped"  # with notebooks and committed results; `setup.py` fills it
+NOTEBOOKS = ROOT / "notebooks" if IN_CLONE else ROOT
+PUBLISHED = SHIPPED / "results" / "paper"
 PROFILES = ("smoke", "quick", "long", "paper")  # each with its own folder of results and of figures
 
 

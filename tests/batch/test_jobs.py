@@ -39,7 +39,7 @@ def test_names_and_profiles_that_do_not_exist_are_refused(folder, tmp_path):
         plan(["tabel1"], "quick", {}, folder)
     with pytest.raises(UserError, match="no profile 'quik'; did you mean 'quick'"):
         plan(["table1"], "quik", {}, folder)
-    with pytest.raises(UserError, match="no notebooks in .*: run from a clone"):
+    with pytest.raises(UserError, match="no notebooks in .*: `pfedmoap notebooks .*` copies"):
         jobs.find("table1", tmp_path / "elsewhere")
 
 

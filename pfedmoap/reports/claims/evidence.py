@@ -11,7 +11,7 @@ from pfedmoap.errors import UserError
 from pfedmoap.experiments import GRIDS, Grid, Store, published_cells
 from pfedmoap.reports.numbers import clients
 from pfedmoap.reports.tables import fingerprint, whole_columns
-from pfedmoap.system import ROOT
+from pfedmoap.system import SHIPPED
 
 
 class NotRun(Exception):
@@ -64,7 +64,7 @@ class Evidence:
         return self._once("printed", name, lambda: published_cells(name))
 
     def benchmark(self, name: str) -> pd.DataFrame:
-        path = ROOT / "results" / "benchmarks" / f"{name}.csv"
+        path = SHIPPED / "results" / "benchmarks" / f"{name}.csv"
         if not path.is_file():
             raise NotRun(f"there is no results/benchmarks/{name}.csv: make bench BENCHMARKS={name}")
         return self._once("benchmark", name, lambda: pd.read_csv(path))

@@ -9,9 +9,9 @@ from typing import Any
 
 from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.reports.claims import judges
-from pfedmoap.system import PROFILES, ROOT
+from pfedmoap.system import PROFILES, SHIPPED
 
-LEDGER = ROOT / "results" / "claims.toml"
+LEDGER = SHIPPED / "results" / "claims.toml"
 BY = ("paper", "kit")
 
 
