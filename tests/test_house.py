@@ -27,6 +27,7 @@ ALLOWED = {
     "released.study": {ROOT, "methods", "data", "released", "experiments", "reports", "system"},
     "beyond.study": {ROOT, "methods", "beyond", "experiments", "reports", "system"},
     "leakage": {ROOT, "methods", "data", "released", "protection", "experiments", "reports", "system"},
+    "poisoning": {ROOT, "methods", "data", "released", "protection", "experiments", "reports", "flower", "system"},
     "teaching": {ROOT, "methods", "data", "experiments", "reports"},
     "flower": {ROOT, "protection", "experiments", "system"},
     "batch": {"system"},
