@@ -19,11 +19,11 @@ MOST = 3  # attackers
 WEAK = "as trained"
 
 # Per deal the attacks (kind, attackers, whether updates are multiplied), and the filters.
-_EVERY = ((NONE, 0, False), (FLIPPING, 1, True), (FLIPPING, MOST, True), (BACKDOOR, 1, True), (BACKDOOR, MOST, True),
+_EVERY = ((NONE, 0, False), (FLIPPING, MOST, True), (BACKDOOR, 1, True), (BACKDOOR, MOST, True),
           (BACKDOOR, MOST, False))
-_WORST = _EVERY[0], _EVERY[2], _EVERY[4]
+_WORST = _EVERY[0], _EVERY[1], _EVERY[3]
 FULL = {OWN: (_EVERY, tuple(FILTERS)), SHARED: (_WORST, ("none", "median"))}
-PLANS = {"smoke": {OWN: ((_EVERY[0], _EVERY[4]), ("none", "median"))}, "quick": FULL, "long": FULL, "paper": FULL}
+PLANS = {"smoke": {OWN: ((_EVERY[0], _EVERY[3]), ("none", "median"))}, "quick": FULL, "long": FULL, "paper": FULL}
 
 
 def grid(

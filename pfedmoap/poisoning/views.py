@@ -50,10 +50,9 @@ def where(federations: Grid) -> str:
 
 def poisoning_reading(federations: Grid, results: Results) -> str:
     """What the worst attacks do to each method, and what the median filter changes and costs."""
-    cells = summary(federations, results).set_index(["deal", "method", "attack", "filter"])
     lines = []
-    for deal, method in dict.fromkeys(key[:2] for key in cells.index):
-        here = cells.loc[deal, method]
+    for (deal, method), own in summary(federations, results).groupby(["deal", "method"], sort=False):
+        here = own.set_index(["attack", "filter"])
         calm = here.loc[NONE, "none"]
         attacks = [name for name in dict.fromkeys(name for name, _ in here.index) if name != NONE]
         told, weights = [], here["attention"].dropna()
