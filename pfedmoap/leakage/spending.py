@@ -92,15 +92,15 @@ def ledger_figure(records: Sequence[Record]) -> Figure:
     with canvas(1, len(records), figsize=(1 + 4.4 * len(records), 3.9), squeeze=False) as (figure, (row,)):
         for axes, record in zip(row, records, strict=True):
             lines, settings = ledger(record), record["experiment"]
-            rounds, clients = range(settings["rounds"] + 1), sorted(lines["client"].unique())
+            rounds, clients = range(settings["rounds"] + 2), sorted(lines["client"].unique())
             palette = sns.color_palette("viridis", len(clients))
             for place, (client, colour) in enumerate(zip(clients, palette, strict=True)):
                 own = lines[lines["client"] == client].set_index("round")["epsilon"]
                 level = own.reindex(rounds).ffill().fillna(0.0) * (1 + 0.006 * (place - len(clients) / 2))
                 axes.step(rounds, level, where="post", color=colour, linewidth=1.5, label=f"{client}")
             axes.axhline(settings["epsilon"], color="black", linestyle=":", linewidth=1.2)
-            axes.set(xlabel="round", title=f"every upload (ε = {settings['epsilon']:g}, δ = {settings['delta']:g})",
-                     ylim=(0, None))
+            axes.set(xlim=(0, settings["rounds"] + 0.5), xlabel="after round", ylim=(0, None),
+                     title=f"every upload (ε = {settings['epsilon']:g}, δ = {settings['delta']:g})")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         row[0].set_ylabel(f"ε of all uploads so far, δ = {records[0]['experiment']['delta']:g}")
         figure.legend(*row[0].get_legend_handles_labels(), title="client (lines set apart a little)",

@@ -70,7 +70,7 @@ def run_scenarios(
     """
     paths = {item: Path(folder) / f"{item.label}-{RECIPE}.json" for item in dict.fromkeys(wanted)}
     found = compute_missing(poisoned, {path: (item, place) for item, path in paths.items()},
-                            jobs=jobs or (cores.count() if place.device == "cpu" else 1), unit="run under attack",
+                            jobs=jobs or (cores.count() if place.device == "cpu" else 1), unit="attacked run",
                             progress=progress)
     return {item: found[path] for item, path in paths.items()}
 

@@ -70,10 +70,11 @@ def poisoning_reading(federations: Grid, results: Results) -> str:
 
 
 def poisoning_figure(federations: Grid, results: Results) -> Figure:
-    """Accuracy and attack success, a column per method, rows per deal; bars are filters, points are seeds' spread."""
+    """Accuracy and attack success, a column per method, rows per deal; bars are filters, lines the seeds' spread."""
     found = summary(federations, results)
     deals, methods = (list(dict.fromkeys(found[name])) for name in ("deal", "method"))
     shape = 2 * len(deals), len(methods)
+    tops = {"accuracy": 100, "success": 10 * np.ceil((found["success"] + found["success_std"]).max() / 10 + 0.1)}
     with canvas(*shape, figsize=(1 + 4 * shape[1], 0.8 + 2.1 * shape[0]), sharey="row", squeeze=False) as (
             figure, panels):  # fmt: skip
         for row, (deal, name) in enumerate((deal, name) for deal in deals for name in PANELS):
@@ -87,7 +88,7 @@ def poisoning_figure(federations: Grid, results: Results) -> Figure:
                     axes.bar(at, own[name], width, yerr=own[f"{name}_std"], color=COLOURS[chosen], label=chosen,
                              error_kw={"linewidth": 1, "ecolor": "0.2"})
                 axes.set_xticks(range(len(attacks)), [_short(attack) for attack in attacks], fontsize=7.5)
-                axes.set(title=f"{deal}, {method}" if name == "accuracy" else "", ylim=(0, 100))
+                axes.set(title=f"{deal}, {method}" if name == "accuracy" else "", ylim=(0, tops[name]))
                 axes.grid(False, axis="x")
             panels[row, 0].set_ylabel(PANELS[name])
         handles, labels = panels[0, 0].get_legend_handles_labels()

@@ -49,7 +49,7 @@ class MedianFilter:
     than `limit` times the median of all these distances. At least half of them all are therefore within.
 
     Attributes:
-        limit: a multiple of the median distance (2).
+        limit: a multiple of the median distance (2: on validation draws of `nature` few honest uploads are beyond it).
     """
 
     limit: float = 2.0
