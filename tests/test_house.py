@@ -15,6 +15,7 @@ ALLOWED = {
     BASE: set(),
     ROOT: {BASE},
     "methods": {ROOT},
+    "protection": {ROOT},
     "system": set(),
     "data": {ROOT, "system"},
     "embedded": {ROOT, "data"},
@@ -25,11 +26,12 @@ ALLOWED = {
     "reports": {ROOT, "methods", "data", "experiments", "system"},
     "released.study": {ROOT, "methods", "data", "released", "experiments", "reports", "system"},
     "beyond.study": {ROOT, "methods", "beyond", "experiments", "reports", "system"},
-    "leakage": {ROOT, "methods", "data", "released", "experiments", "reports", "system"},
+    "leakage": {ROOT, "methods", "data", "released", "protection", "experiments", "reports", "system"},
+    "poisoning": {ROOT, "methods", "data", "released", "protection", "experiments", "reports", "flower", "system"},
     "teaching": {ROOT, "methods", "data", "experiments", "reports"},
-    "flower": {ROOT, "experiments", "system"},
+    "flower": {ROOT, "protection", "experiments", "system"},
     "batch": {"system"},
-    "commands": {ROOT, "methods", "data", "embedded", "released", "audit", "experiments", "reports", "teaching",
+    "commands": {ROOT, "methods", "data", "embedded", "released", "protection", "audit", "experiments", "reports",
                  "flower", "batch", "system"},
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library

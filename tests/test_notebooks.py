@@ -145,10 +145,18 @@ def test_what_prompts_tell_runs_and_writes_its_tables_and_figures(tmp_path):
     assert (costs["bound_one"] <= costs["bound_epsilon"] + 1e-4).all()
     for name in ("membership", "classes", "words", "dp", "others"):
         assert "| p_1" in (text := (tmp_path / "results" / f"privacy_{name}.md").read_text()) or "pFedMoAP" in text
-    assert_written(tmp_path / "figures", "privacy_classes", "privacy_roc", "privacy_epsilon")
+    names = ("classes", "roc", "epsilon", "ledger", "poisoning")
+    assert_written(tmp_path / "figures", *(f"privacy_{name}" for name in names))
+    spent = pd.read_csv(tmp_path / "results" / "privacy_ledger.csv")
+    assert (spent["epsilon"] >= spent["promised"] - 1e-3).all() and spent["uploads"].max() > 1
+    needed = pd.read_csv(tmp_path / "results" / "privacy_sums.csv").set_index("method")["its server needs"]
+    assert needed["PromptFL"] == "the sum" and needed["pFedMoAP, K nearest experts"] == "each upload"
+    poison = pd.read_csv(tmp_path / "results" / "privacy_poisoning.csv")
+    assert set(poison["filter"]) == {"none", "median"} and poison["success"].between(0, 100).all()
     words = "".join(output.get("data", {}).get("text/markdown", "") for cell in executed.cells
                     for output in cell.get("outputs", []))
     assert "over-fitted on purpose" in words and "by the noise that is added" in words
+    assert "the sum is enough" in words and "with the median filter" in words and "has spent" in words
 
 
 def test_beyond_the_paper_runs_and_writes_its_tables_and_figures(tmp_path):

@@ -26,6 +26,12 @@ RoundTimeout = Annotated[float, typer.Option(
     min=1)]  # fmt: skip
 NormLimit = Annotated[float, typer.Option(
     help="An upload's norm may be so many times the pool's median.", rich_help_panel="Server", min=1)]  # fmt: skip
+FilterName = Annotated[str, typer.Option(
+    "--filter", help="Of what passed these limits: none, median (refuses what is far from the others), or trimmed "
+                     "(averages without the extremes).", rich_help_panel="Server")]  # fmt: skip
+FilterLimit = Annotated[float | None, typer.Option(
+    help=r"Of median: times the usual distance; of trimmed: the share cut at either end. \[default: 2; 0.3]",
+    rich_help_panel="Server")]  # fmt: skip
 Patience = Annotated[float, typer.Option(
     help="Seconds that the first round waits for all nodes.", rich_help_panel="Server", min=0)]  # fmt: skip
 
@@ -48,6 +54,8 @@ def demo(
     cache_dir: CacheDir = None,
     round_timeout: RoundTimeout = 600,
     norm_limit: NormLimit = 10,
+    filter: FilterName = "none",
+    filter_limit: FilterLimit = None,
     patience: Patience = 120,
 ) -> None:
     """Run a server and one node per client on this machine, with TLS and keys made on the spot.
@@ -66,12 +74,14 @@ def demo(
 
     require_flower()
     from pfedmoap.flower import demonstrate
+    from pfedmoap.protection import build_filter
 
+    build_filter(filter, filter_limit)  # refuses what makes no sense, before anything is started
     experiment = _experiment(dataset, method, seed, profile, context.obj, data_root, {"clients": 3, "rounds": 3})
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     with _private(folder) as used:
         record = demonstrate(experiment, used, where, say, round_timeout=round_timeout, norm_limit=norm_limit,
-                             patience=patience)
+                             filter=filter, filter_limit=filter_limit, patience=patience)
     _show(record, profile)
 
 
@@ -90,6 +100,8 @@ def server(
     cache_dir: CacheDir = None,
     round_timeout: RoundTimeout = 3600,
     norm_limit: NormLimit = 10,
+    filter: FilterName = "none",
+    filter_limit: FilterLimit = None,
     patience: Patience = 3600,
 ) -> None:  # fmt: skip
     """Run an experiment's server, and make a folder for every client.
@@ -106,7 +118,9 @@ def server(
 
     require_flower()
     from pfedmoap.flower import Host, describe
+    from pfedmoap.protection import build_filter
 
+    build_filter(filter, filter_limit)  # refuses what makes no sense, before anything is started
     experiment = _experiment(dataset, method, seed, profile, context.obj, data_root)
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     hosting = Host(experiment.clients, folder, where, host, port)
@@ -118,7 +132,8 @@ def server(
             say(f"waiting for {experiment.clients} nodes: pfedmoap federate client {hosting.invitation(0)} and so on")
             record = hosting.run(
                 experiment, links, lambda line: [say(text) for text in describe(line, experiment)],
-                round_timeout=round_timeout, norm_limit=norm_limit, patience=patience)
+                round_timeout=round_timeout, norm_limit=norm_limit, filter=filter, filter_limit=filter_limit,
+                patience=patience)
     _show(record, profile)
 
 
@@ -188,5 +203,8 @@ def _private(folder: Path | None) -> Iterator[Path]:
 
 def _show(record: dict, profile: str) -> None:
     from pfedmoap.commands import console
+    from pfedmoap.protection import in_words
 
     console.show_records([record], profile)
+    for line in in_words(record.get("ledger", ()), record["experiment"]["delta"]):
+        typer.echo(line)

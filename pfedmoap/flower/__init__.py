@@ -12,7 +12,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "coordinator": ["check_federable"],
         "demo": ["demonstrate", "describe"],
         "hosting": ["Host"],
+        "ingest": ["Incoming", "Ingest"],
         "joining": ["join"],
         "links": ["Links", "require_flower"],
+        "wire": ["Refused", "pack"],
     },
 )

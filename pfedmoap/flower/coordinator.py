@@ -10,6 +10,7 @@ from pfedmoap.experiments import Experiment, Prepared, Record, Store, record_of,
 from pfedmoap.federation import Round, Update
 from pfedmoap.flower.ingest import NORM_LIMIT, Incoming, Ingest
 from pfedmoap.flower.wire import Refused
+from pfedmoap.protection import Filter, everything, spent, take_in
 from pfedmoap.server import Tensors, size_of
 
 log = logging.getLogger(__name__)
@@ -24,15 +25,18 @@ class Coordinator:
         prepared: the experiment; no images need to be read.
         store: where checkpoints and the record go; one that is there is gone on from.
         norm_limit: see `Ingest`.
+        chosen: the filter on what passed ingest.
 
     Attributes:
         events: what went wrong so far, each {"round", "client", "what"}.
     """
 
-    def __init__(self, prepared: Prepared, store: Store, norm_limit: float = NORM_LIMIT):
+    def __init__(
+        self, prepared: Prepared, store: Store, norm_limit: float = NORM_LIMIT, chosen: Filter = everything
+    ):
         check_federable(prepared.experiment)
         self.prepared, self.store, self.federation = prepared, store, prepared.federation
-        self.experiment = prepared.experiment
+        self.experiment, self.filter = prepared.experiment, chosen
         self.ingest = Ingest(self.experiment.key, norm_limit)
         self.events: list[dict[str, Any]] = []
         if checkpoint := store.load_checkpoint(self.experiment):
@@ -76,13 +80,12 @@ class Coordinator:
         """Takes in what was let in, whoever is missing; returns what every client downloads to be tested."""
         updates = [self._updates[client] for client in sorted(self._updates)]  # the order of arrival must not matter
         self._report_missing(set(self._round.selected) - set(self._updates))
-        self._round.losses = {update.client: update.loss for update in updates}
         self._round.bytes_up = {update.client: size_of(update.upload) for update in updates}
         self._round.sigmas = {update.client: update.sigma for update in updates if update.sigma is not None}
-        if updates:
-            uploads = {update.client: update.upload for update in updates}
-            self.federation.cache(uploads)
-            self.federation.average(uploads)
+        refused = take_in(self.federation, {update.client: update.upload for update in updates}, self.filter)
+        for client, reason in sorted(refused.items()):
+            self.report(client, f"upload refused: {reason}")
+        self._round.losses = {update.client: update.loss for update in updates if update.client not in refused}
         self.federation.server.round = self.number + 1
         everyone = range(self.experiment.clients)
         if self.federation.fine_tunes(self.number):
@@ -137,10 +140,14 @@ class Coordinator:
         self.events.append({"round": self.number, "client": client, "what": what})
 
     def record(self) -> Record:
-        """The record, as `experiments.run` makes it, and what went wrong."""
+        """The record, as `experiments.run` makes it, what went wrong, and with privacy what clients spent of it."""
         total = sum(sum(entry.seconds.values()) for entry in self.federation.history)
         record = record_of(self.prepared, {"prepare": 0.0, "total": total})
-        return json.loads(json.dumps(record | {"transport": "flower", "events": self.events}))
+        record |= {"transport": "flower", "events": self.events}
+        if self.federation.plan.privacy:
+            sizes = self.federation.sizes(range(self.experiment.clients))
+            record["ledger"] = spent(self.federation.history, self.federation.plan, list(sizes.values()))
+        return json.loads(json.dumps(record))
 
     def _report_missing(self, clients: set[int]) -> None:
         """Those of which nothing is known in this round, not even what went wrong."""

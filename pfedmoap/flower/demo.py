@@ -11,7 +11,7 @@ from pfedmoap.flower.links import Links
 
 
 def demonstrate(
-    experiment: Experiment, folder: Path, place: Place, say: Callable[[str], None], **options: float
+    experiment: Experiment, folder: Path, place: Place, say: Callable[[str], None], **options: Any
 ) -> Record:
     """Runs an experiment with a server and one node per client on the loopback, with TLS and node authentication.
 

@@ -81,7 +81,7 @@ class Host:
         self.roster = self._register(links)
 
     def run(
-        self, experiment: Experiment, links: Links, on_line: Callable[[dict[str, Any]], None], **options: float
+        self, experiment: Experiment, links: Links, on_line: Callable[[dict[str, Any]], None], **options: Any
     ) -> Record:
         """Runs an experiment, from its checkpoint if there is one, and returns its record.
 

@@ -71,7 +71,7 @@ class Ingest:
         upload = unpack(incoming.arrays, templates)
         norms = {name: norm(tensor) for name, tensor in upload.items()}
         for name, own in norms.items():
-            usual = self._usual(name, templates) + noise * math.sqrt(templates[name].numel())
+            usual = self.usual_norm(name, templates, noise)
             if own > self.norm_limit * usual:
                 raise Refused(f"the norm of {name}, {own:.3g}, is beyond {self.norm_limit:g} times the pool's median, "
                               f"{usual:.3g}")
@@ -109,13 +109,14 @@ class Ingest:
         if sender not in self._awaited:
             raise Refused("the client was not asked in this round")
 
-    def _usual(self, name: str, templates: Tensors) -> float:
-        """Median norm over the clients' last uploads; before there are any, the norm in the global model.
+    def usual_norm(self, name: str, templates: Tensors, noise: float = 0.0) -> float:
+        """Median norm over the clients' last uploads; before there are any, the norm in the global model; and noise.
 
         A global tensor of zeros is no measure: the first upload is then let in, whatever its norm.
         """
         known = [norms[name] for norms in self.norms.values() if name in norms]
-        return statistics.median(known) if known else norm(templates[name]) or math.inf
+        usual = statistics.median(known) if known else norm(templates[name]) or math.inf
+        return usual + noise * math.sqrt(templates[name].numel())
 
 
 def norm(tensor) -> float:

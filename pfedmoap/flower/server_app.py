@@ -15,6 +15,7 @@ from pfedmoap.flower.coordinator import Coordinator
 from pfedmoap.flower.ingest import Incoming
 from pfedmoap.flower.messages import FAILED, about, content, incoming
 from pfedmoap.flower.settings import ServerSettings
+from pfedmoap.protection import build_filter
 from pfedmoap.server import Tensors
 
 POLL = 1.0  # seconds
@@ -31,7 +32,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         experiment = Experiment.from_dict(json.loads(context.run_config["experiment"]))
         coordinator = Coordinator(prepare(experiment, settings.place, clients=[]), Store(settings.store),
-                                  settings.norm_limit)
+                                  settings.norm_limit, build_filter(settings.filter, settings.filter_limit))
         wait_for_nodes(grid, settings)
         left = experiment.rounds - len(coordinator.federation.history)
         LendingStrategy(coordinator, settings).start(grid, ArrayRecord(), left, settings.round_timeout)

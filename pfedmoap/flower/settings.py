@@ -25,6 +25,7 @@ class ServerSettings:
         round_timeout: seconds after which a round goes on without those that have not answered.
         patience: seconds that the first round waits for all nodes; it begins without those that are missing then.
         norm_limit: see `Ingest`.
+        filter, filter_limit: see `protection.build_filter`.
     """
 
     store: str
@@ -34,6 +35,8 @@ class ServerSettings:
     round_timeout: float = 3600.0
     patience: float = 600.0
     norm_limit: float = NORM_LIMIT
+    filter: str = "none"
+    filter_limit: float | None = None
 
     def write(self, path: Path) -> None:
         write_atomically(path, json.dumps(asdict(self)).encode(), PRIVATE_FILE)

@@ -1,19 +1,15 @@
 """The audits behind `04_what_prompts_tell`: which runs, and running those that are not there yet."""
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
-from tqdm.auto import tqdm
 
 from pfedmoap.errors import refuse_unknown
 from pfedmoap.experiments import STAND_INS, Column, Experiment, Grid, Place, Row, build_grid, first_reachable, reachable
 from pfedmoap.leakage.auditing import RECIPE, Audit, audit
 from pfedmoap.methods import Method, PFedMoAP, PromptFL
-from pfedmoap.system import cores, in_processes, one_thread, write_atomically
+from pfedmoap.system import compute_missing, cores
 
 STUDY, CONTROL = "study", "control"
 SHADOWS = {"smoke": 4, "quick": 32, "long": 32, "paper": 32}
@@ -89,34 +85,8 @@ def audit_all(
         folder: of the finished audits, one JSON file each.
         jobs: processes; None: one per core, on a GPU one in all; 1: in this process.
     """
-    experiments = list(dict.fromkeys(experiments))
-    paths = {item: Path(folder) / f"{item.label}-{shadows}-{RECIPE}.json" for item in experiments}
-    tasks = [(item, place, shadows, path) for item, path in paths.items() if _read(path) is None]
-    jobs = min(jobs or (cores.count() if place.device == "cpu" else 1), max(len(tasks), 1))
-    title = f"{len(tasks)} of {len(experiments)} audits, {jobs} process{'es' * (jobs > 1)} of one torch thread"
-    with tqdm(total=len(tasks), desc=title, unit="audit", disable=not progress) as bar:
-        if jobs == 1:
-            with one_thread():
-                for task in tasks:
-                    _work(task, bar.update)
-        else:
-            in_processes(_work, tasks, jobs, bar)
-    return {item: _read(path) for item, path in paths.items()}
-
-
-@cores.one()
-def _work(task: tuple[Experiment, Place, int, Path], on_audit: Callable[[], Any]) -> None:
-    experiment, place, shadows, path = task
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # another process may be at it, and be done when it lets go
-        if _read(path) is None:
-            write_atomically(path, json.dumps(audit(experiment, place, shadows)).encode())
-    on_audit()
-
-
-def _read(path: Path) -> Audit | None:
-    """A finished audit; a damaged file counts as none."""
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    paths = {item: Path(folder) / f"{item.label}-{shadows}-{RECIPE}.json" for item in dict.fromkeys(experiments)}
+    jobs = jobs or (cores.count() if place.device == "cpu" else 1)
+    found = compute_missing(audit, {path: (item, place, shadows) for item, path in paths.items()}, jobs=jobs,
+                            unit="audit", progress=progress)
+    return {item: found[path] for item, path in paths.items()}

@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "paths": ["NOTEBOOKS", "PROFILES", "PUBLISHED", "ROOT", "SHIPPED", "as_file_name", "cache_dir", "figures_dir",
                   "results_dir"],
         "processes": ["end_with_parent", "in_processes", "one_thread"],
+        "stored": ["compute_missing"],
     },
 )

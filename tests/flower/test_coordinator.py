@@ -9,7 +9,19 @@ from loop import METHODS, Loop, small, uploaded
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments import prepare
 from pfedmoap.flower import check_federable
-from pfedmoap.methods import CoOp, FedAMP, FedAvgProbe, FedOTP, LogisticRegression, PFedPrompt, PromptFLFT, ZeroShot
+from pfedmoap.flower.wire import pack, unpack
+from pfedmoap.methods import (
+    CoOp,
+    FedAMP,
+    FedAvgProbe,
+    FedOTP,
+    LogisticRegression,
+    PFedPrompt,
+    PromptFL,
+    PromptFLFT,
+    ZeroShot,
+)
+from pfedmoap.protection import build_filter
 from pfedmoap.released import Protocol
 
 OTHERS = [CoOp(), FedAMP(), PromptFLFT(final_epochs=1), FedAvgProbe()]
@@ -189,3 +201,51 @@ def test_what_is_asked_beyond_the_papers_test_is_refused():
 def test_methods_that_train_nothing_are_refused(tmp_path, method):
     with pytest.raises(UserError, match="trains nothing"):
         Loop(tmp_path, small(method))
+
+
+def boosted(loop, client: int, times: float):
+    """What a client sends that multiplies what it has learned, within the limit on the norm."""
+    def spoil(uploads):
+        template = loop.coordinator.federation.server.shared["prompt"]
+        sent = unpack(uploads[client].arrays, {"prompt": template})["prompt"]
+        arrays = pack({"prompt": template + times * (sent - template)})
+        return uploads | {client: replace(uploads[client], arrays=arrays)}
+
+    return spoil
+
+
+def test_a_filter_refuses_what_passed_the_norm_and_says_so(tmp_path):
+    loop = Loop(tmp_path, small(), chosen=build_filter("median"))
+    first = loop.run_round()
+    assert set(first.losses) == {0, 1, 2, 3} and loop.coordinator.events == []
+    before = loop.coordinator.federation.server.pool[2]
+    result = loop.run_round(boosted(loop, 2, -30.0))
+    assert set(result.losses) == {0, 1, 3} and set(result.bytes_up) == {0, 1, 2, 3}
+    assert torch.equal(loop.coordinator.federation.server.pool[2], before)
+    (event,) = loop.coordinator.events
+    assert event["round"] == 2 and event["client"] == 2
+    assert event["what"].startswith("upload refused: its distance to the median of the uploads")
+
+
+def test_without_a_filter_the_same_upload_is_let_in_and_trimmed_it_is_not_averaged(tmp_path):
+    plain, trimmed = Loop(tmp_path / "plain", small(PromptFL())), Loop(tmp_path / "trimmed", small(PromptFL()),
+                                                                       chosen=build_filter("trimmed"))
+    moved = {}
+    for name, loop in (("plain", plain), ("trimmed", trimmed)):
+        start = loop.coordinator.federation.server.shared["prompt"]
+        assert set(loop.run_round(boosted(loop, 2, -15.0)).losses) == {0, 1, 2, 3} and loop.coordinator.events == []
+        moved[name] = float((loop.coordinator.federation.server.shared["prompt"] - start).norm())
+    assert moved["plain"] > 3 * moved["trimmed"] > 0
+
+
+def test_the_record_of_a_private_run_has_the_ledger_of_every_client(tmp_path):
+    loop = Loop(tmp_path, small(epsilon=25.0, participation=0.5), chosen=build_filter("median", 1.0))
+    loop.run()
+    record = loop.coordinator.store.get(loop.experiment)
+    sent = [(entry["number"], client) for entry in record["rounds"] for client in entry["selected"]]
+    assert [(line["round"], line["client"]) for line in record["ledger"]] == sent  # what a filter refuses is spent too
+    assert record["ledger"][0]["epsilon"] == pytest.approx(25.0, abs=1e-3)
+    assert any(event["what"].startswith("upload refused") for event in record["events"])
+    plain = Loop(tmp_path / "plain", small(PromptFL(), rounds=1))
+    plain.run()
+    assert "ledger" not in plain.coordinator.store.get(plain.experiment)

@@ -2,8 +2,6 @@
 
 import json
 import math
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from pfedmoap import clip as clips
 from pfedmoap import experiments
 from pfedmoap.errors import UserError
 from pfedmoap.experiments import Place, dealt, load_dataset, run
-from pfedmoap.leakage import SHADOWS, audit_all, auditing, candidates, decoding, grids, study
+from pfedmoap.leakage import SHADOWS, audit_all, auditing, candidates, decoding, grids
 from pfedmoap.leakage.numbers import covered
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL
 from pfedmoap.released import RELEASED
@@ -114,21 +112,6 @@ def test_an_audit_is_the_same_twice_and_is_kept(place, tmp_path):
     modified = path.stat().st_mtime_ns
     audit_all([experiment], place, folder=tmp_path, shadows=4, jobs=1, progress=False)
     assert path.stat().st_mtime_ns == modified
-
-
-def test_two_that_want_the_same_audit_make_it_once(tmp_path, monkeypatch):
-    made, experiment = [], experiments.from_profile("nature", PromptFL(), "smoke")
-
-    def slow(*arguments):
-        time.sleep(0.2)
-        made.append(arguments)
-        return {"made": len(made)}
-
-    monkeypatch.setattr(study, "audit", slow)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: study._work((experiment, Place(), 4, tmp_path / "new" / "one.json"), lambda: None),
-                      range(2)))
-    assert len(made) == 1 and json.loads((tmp_path / "new" / "one.json").read_text()) == {"made": 1}
 
 
 @pytest.mark.parametrize("settings, shadows, complaint", [
