@@ -32,7 +32,7 @@ ALLOWED = {
     "flower": {ROOT, "protection", "experiments", "system"},
     "batch": {"system"},
     "commands": {ROOT, "methods", "data", "embedded", "released", "protection", "audit", "experiments", "reports",
-                 "flower", "batch", "system"},
+                 "flower", "batch", "system", "teaching"},
 }
 LIBRARIES = {  # the only rooms, or modules, that may import a library
     "flwr": ("flower",),
