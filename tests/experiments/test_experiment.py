@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import GRIDS, Experiment, from_profile, table1
+from pfedmoap.experiments import Experiment, from_profile, table1
 from pfedmoap.methods import METHODS, CoOp, PFedMoAP, PromptFL
 from pfedmoap.released import released
 
@@ -103,14 +103,3 @@ def test_table1s_grid():
     assert all(one.rounds == 1 for one in table1("quick", seeds=(1,), rounds=1))
     with pytest.raises(UserError, match="no method in table1 'copo'; did you mean 'coop'"):
         table1("quick", methods=["copo"])
-
-
-COMPARISONS = "table1", "table2", "table3", "table4"
-
-
-@pytest.mark.parametrize("name", GRIDS)
-def test_what_a_user_would_pick_instead_stands_wherever_methods_are_compared(name):
-    rows = GRIDS[name]("quick").rows
-    plain = [row for row in rows if row.method.plain]
-    expected = {item.name for item in METHODS.values() if item.plain} if name in COMPARISONS else set()
-    assert {row.method.name for row in plain} == expected and all(row.control and not row.settings for row in plain)

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 
 class Stage(NamedTuple):
-    """A function of a module that takes the device and whether it is pretended, and yields figures (`staging.Figure`).
+    """A function of a module that takes the device and whether it is pretended, and yields figures (`stages.Figure`).
 
     Attributes:
         share: of the minutes that are left when it starts, at most.

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 from cases import CASES, apart, finished
 from measuring import machine
-from staging import Figure, Sizes, absent, staged, within
+from stages import Figure, Sizes, absent, staged, within
 from training_step import relative_difference
 from workload import BATCH, Step, Update, make_context, normalised, random_clip
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from staging import Figure, within
+from stages import Figure, within
 
 
 def fails(device: str, pretend: bool) -> Iterator[Figure]:

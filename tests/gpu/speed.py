@@ -12,7 +12,7 @@ import seeds
 import torch
 import training_step
 import whole_run as whole_runs
-from staging import ABSENT, Figure, Sizes, absent, staged
+from stages import ABSENT, Figure, Sizes, absent, staged
 
 from pfedmoap import clip as clips
 from pfedmoap.experiments import load_dataset

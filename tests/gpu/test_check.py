@@ -21,7 +21,7 @@ check.find_modules()
 import correctness  # noqa: E402
 import planted_stages  # noqa: E402
 import roofline  # noqa: E402
-from staging import Sizes  # noqa: E402
+from stages import Sizes  # noqa: E402
 from workload import Step, Update, random_clip  # noqa: E402
 
 from pfedmoap import graphs  # noqa: E402
