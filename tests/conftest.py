@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import make_context
 
-from pfedmoap.batch.scheduling import PRELOADED
+from pfedmoap.batch.imports import PRELOADED
 from pfedmoap.clip import Clip
 from pfedmoap.methods import Context
 

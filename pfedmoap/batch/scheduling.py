@@ -16,6 +16,7 @@ import psutil
 
 from pfedmoap.batch import executing, unchanged
 from pfedmoap.batch.executing import Ending
+from pfedmoap.batch.imports import PRELOADED
 from pfedmoap.batch.jobs import Job
 from pfedmoap.errors import UserError
 from pfedmoap.system import cores
@@ -23,10 +24,6 @@ from pfedmoap.system import cores
 MOST_AT_ONCE = 3  # enough to keep the cores busy while kernels start and draw; each has worker processes in memory
 TIME_LIMITS = {"smoke": 10, "quick": 120, "long": 480}  # minutes
 STOP_SECONDS = 10
-# What executing processes and their kernels import, imported once and forked: seconds that each would spend again.
-PRELOADED = ("pfedmoap.batch.preloaded", "pfedmoap.batch.executing", "papermill", "nbclient", "ipykernel.kernelapp",
-             "pandas", "seaborn", "scipy.stats", "sklearn.linear_model", "pfedmoap.experiments.runs",
-             "pfedmoap.embedded.sets", "pfedmoap.reports.tables", "pfedmoap.reports.figures.grid")
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
