@@ -1,4 +1,4 @@
-"""What executing processes and their kernels import: imported once and forked, as each would spend seconds on it again."""
+"""What executing processes and their kernels import: once, then they are forked; each would spend seconds on it."""
 
 PRELOADED = ("pfedmoap.batch.preloaded", "pfedmoap.batch.executing", "papermill", "nbclient", "ipykernel.kernelapp",
              "pandas", "seaborn", "scipy.stats", "sklearn.linear_model", "pfedmoap.experiments.runs",
