@@ -1,10 +1,13 @@
 """The files by which the kit is found, cited and archived agree with each other and with their schemas."""
 
+import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import resources
 
 import pytest
 import yaml
@@ -67,6 +70,39 @@ def test_the_citation_file_fits_its_schema(tmp_path):
                              "vendor.citation-file-format", str(path)], capture_output=True, check=False).returncode
              for path in (ROOT / "CITATION.cff", wrong)]
     assert codes == [0, 1]
+
+
+def test_codemeta_uses_the_terms_of_codemeta_3():
+    """As eossr's table of CodeMeta 3 lists them; its own validator asks for more, which only its archive needs."""
+    schema = pytest.importorskip("eossr.metadata.schema", reason=EXTRA)
+    with (resources.files(schema) / "escape_codemeta_crosswalk.csv").open(encoding="utf-8") as table:
+        terms = {row["codemeta-3.0"] for row in csv.DictReader(table, delimiter=";")}
+    assert CODEMETA["@context"].endswith("codemeta/3.0") and CODEMETA["type"] == "SoftwareSourceCode"
+    assert CODEMETA.keys() - {"@context", "type"} <= terms
+
+
+def test_zenodo_would_take_its_description():
+    """By Zenodo's own schema, which eossr fetches."""
+    zenodo = pytest.importorskip("eossr.metadata.zenodo", reason=EXTRA)
+    requests = pytest.importorskip("requests")
+    try:
+        zenodo.zenodo_deposit_schema()
+    except requests.exceptions.RequestException as error:
+        pytest.skip(f"Zenodo's schema cannot be fetched: {type(error).__name__}")
+    zenodo.validate_zenodo_metadata_deposit(ZENODO)
+    with pytest.raises(zenodo.ZenodoMetadataValidationError):
+        zenodo.validate_zenodo_metadata_deposit(ZENODO | {"access_right": "anybody"})
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile(tmp_path):
+    linter = shutil.which("hadolint", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
+    if linter is None:
+        pytest.skip(EXTRA)
+    wrong = tmp_path / "Dockerfile"
+    wrong.write_text((ROOT / "Dockerfile").read_text().replace("-bookworm", "").replace(":3.11-slim", ""))
+    found = [subprocess.run([linter, str(path)], capture_output=True, text=True, check=False)
+             for path in (ROOT / "Dockerfile", wrong)]
+    assert [each.returncode for each in found] == [0, 1] and found[0].stdout == "" and "DL3006" in found[1].stdout
 
 
 def test_the_list_of_what_is_installed_is_a_valid_sbom(tmp_path):
