@@ -9,6 +9,7 @@ from tiny import make_data
 
 from pfedmoap.client import Recipe, count_steps, draw_batches, local_update
 from pfedmoap.methods import PFedMoAP, PromptFL
+from pfedmoap.randomness import generator
 from pfedmoap.server import Pool, Server
 
 RECIPE = Recipe(epochs=3, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -112,6 +113,20 @@ def test_batches_use_every_image_at_most_once_an_epoch_and_drop_the_rest():
         assert len(set(seen)) == 8 and set(seen) <= set(data.train_rows[0])
         assert set(batches.images[2, epoch, :2].tolist()) == set(data.train_rows[2])
     assert batches.images[0, :2].tolist() != batches.images[0, 2:4].tolist()  # shuffled anew
+
+
+def test_batches_are_drawn_from_seed_round_client_and_epoch():
+    """What committed results rest on; padding is the first row's, and counts nowhere."""
+    data = make_data(train_sizes=(11, 6, 2))
+    batches = batches_of(data, [0, 1, 2])
+    for client, (size, per_epoch) in enumerate([(4, 2), (4, 1), (2, 1)]):
+        for epoch in range(3):
+            order = generator(1, "batches", 2, client, epoch).permutation(data.train_rows[client])[: per_epoch * size]
+            at = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            assert batches.images[client, at, :size].tolist() == order.reshape(per_epoch, size).tolist()
+        assert not batches.images[client, 3 * per_epoch :].any() and not batches.images[client, :, size:].any()
+    assert batches.rates.tolist() == [[1.0] * 6] * 3 and batches.rates.dtype == torch.float32
+    assert batches.images.dtype == batches.views.dtype == torch.int64 and not batches.views.any()
 
 
 def test_batches_depend_on_seed_round_and_client_alone():

@@ -4,7 +4,9 @@ import numpy as np
 import ot
 import pytest
 import torch
+from torch.nn import functional as F
 
+from pfedmoap.methods import Context, FedOTP
 from pfedmoap.methods.transport import partial_transport
 
 
@@ -53,3 +55,24 @@ def test_every_problem_stops_by_itself():
 def test_the_plan_has_no_gradient():
     cost = costs(4, 16, 2).requires_grad_()
     assert not partial_transport(cost, 0.8).requires_grad
+
+
+def test_fedotp_moves_mass_at_the_cost_of_unlikeness_by_its_settings():
+    """z_c = s sum(T * Sim) with POT's plan at cost 1 - Sim; a loose threshold or one iteration gives another plan."""
+    draw = torch.manual_seed(3)
+    images, text = (F.normalize(torch.randn(*shape, 4, generator=draw), dim=-1) for shape in ((2, 3, 9), (2, 2, 5)))
+    context = Context(lambda prompts: text, torch.zeros(5, 4), 20.0, torch.zeros(1, 4), 1)
+    model = {"prompt": torch.zeros(2, 1, 4), "own": torch.zeros(2, 1, 4)}
+
+    def logits(**settings):
+        return FedOTP(mass=0.6, regularisation=0.3, **settings).logits(model, {}, images, context)
+
+    found = logits(iterations=1000, threshold=0.0)
+    a, b = np.full(9, 1 / 9), np.full(2, 0.3)
+    for client, image, label in np.ndindex(2, 3, 5):
+        similarity = (images[client, image] @ text[client, :, label].T).double().numpy()  # (M, 2)
+        plan = ot.partial.entropic_partial_wasserstein(
+            a, b, 1 - similarity, 0.3, m=0.6, numItermax=1000, stopThr=1e-12)
+        assert found[client, image, label].item() == pytest.approx(20 * (plan * similarity).sum(), abs=1e-4)
+    for short in ({"iterations": 1, "threshold": 0.0}, {"iterations": 1000, "threshold": 10.0}):
+        assert (logits(**short) - found).abs().max() > 1e-3
