@@ -113,12 +113,21 @@ def test_untrained_tip_adapter_f_is_tip_adapter(context):
     assert not torch.equal(untrained, logits_of(TipAdapterF(key_steps=1), clients, images, context))
 
 
-def test_tip_adapter_fs_first_step_by_hand():
-    """One image (1, 0) of class 0 scores (0 + 1.5, 2), so that the loss falls along it by 1.5 * 3 (1 - p) in length."""
-    method = TipAdapterF(cache_weight=1.5, cache_sharpness=3.0, key_steps=1, key_lr=0.1)
+@pytest.mark.parametrize("weight", [1.5, 1e-4])  # with the small one the gradient is as small as eps
+def test_tip_adapter_fs_steps_by_hand(weight):
+    """One image (1, 0) of class 0 scores a exp(b (k - 1)) against 2, with its key (k, 0) that AdamW moves along it."""
+    method = TipAdapterF(cache_weight=weight, cache_sharpness=3.0, key_steps=3, key_lr=0.1)
+    key, mean, square = 1.0, 0.0, 0.0
+    for step in range(3):
+        vote = weight * math.exp(3 * (key - 1))
+        slope = -3 * vote / (1 + math.exp(vote - 2))
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        lr = 0.1 * (1 + math.cos(math.pi * step / 3)) / 2
+        key -= lr * 0.01 * key  # weight decay
+        key -= lr * mean / (1 - 0.9 ** (step + 1)) / (math.sqrt(square / (1 - 0.999 ** (step + 1))) + 1e-4)
     keys = method.train_keys(own([[1.0, 0.0]], [0]), by_hand(method).context)
-    slope = 1.5 * 3 / (1 + math.exp(1.5 - 2))
-    torch.testing.assert_close(keys, torch.tensor([[1 - 0.1 * 0.01 + 0.1 * slope / (slope + 1e-4), 0.0]]))
+    torch.testing.assert_close(keys, torch.tensor([[key, 0.0]]))
+    assert not keys.requires_grad
 
 
 def test_training_the_keys_lowers_the_loss(context):
@@ -134,10 +143,18 @@ def test_training_the_keys_lowers_the_loss(context):
 def test_claps_multipliers_by_hand():
     """Zero-shot gives (1, 0) of class 0 the logits (0, 2), and (0.6, 0.8) of class 0 (1.6, 1.2)."""
     context = by_hand(ClassMeans()).context
-    images = own([[1.0, 0.0], [0.6, 0.8]], [0, 0])
-    multipliers = CLAP(constraint=3.0).multipliers(images, context.handwritten, context.logit_scale)
     probabilities = 1 / (1 + math.exp(2)), 1 / (1 + math.exp(1.2 - 1.6))
-    torch.testing.assert_close(multipliers, torch.tensor([3 * sum(probabilities) / 2, 0.0]))
+    both, one_each = [sum(probabilities) / 2, 0.0], [probabilities[0], 1 - probabilities[1]]
+    for labels, expected in (([0, 0], both), ([0, 1], one_each)):
+        images = own([[1.0, 0.0], [0.6, 0.8]], labels)
+        multipliers = CLAP(constraint=3.0).multipliers(images, context.handwritten, context.logit_scale)
+        torch.testing.assert_close(multipliers, 3 * torch.tensor(expected))
+
+
+def test_clap_without_images_is_zero_shot():
+    context = by_hand(ClassMeans()).context
+    fitted = CLAP().fit(OwnImages(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)), context)
+    assert torch.equal(fitted.weights, 2.0 * context.handwritten.double()) and not fitted.bias.any()
 
 
 def test_claps_first_step_by_hand():

@@ -52,6 +52,25 @@ def test_every_problem_stops_by_itself():
     assert not torch.equal(together[3:], longer[3:])  # the hard ones had stopped at their tolerance
 
 
+@pytest.mark.parametrize("mass", [0.8, 1.0])
+def test_in_an_exported_graph_the_plan_is_the_same(monkeypatch, mass):
+    """Its loop goes on while any problem does, and who has stopped keeps what it has."""
+    cost = torch.cat([costs(3, 16, 2, spread=0.01), costs(3, 16, 2, spread=0.8, seed=1)]).float().view(2, 3, 16, 2)
+    expected = partial_transport(cost, mass)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.equal(partial_transport(cost, mass), expected) and expected.shape == (2, 3, 16, 2)
+
+
+def test_one_iteration_by_hand():
+    """Kernel exp(-cost / eps) = [[1, 1/2], [1/4, 1/2]]; u scales rows to 1/2 at most, v columns to 2/5 each."""
+    cost = -0.5 * torch.tensor([[1.0, 0.5], [0.25, 0.5]], dtype=torch.float64).log()
+    rows = [min(1.0, 0.5 / 1.5), min(1.0, 0.5 / 0.75)]  # with v = 1
+    columns = [0.4 / (rows[0] + rows[1] / 4), 0.4 / (rows[0] / 2 + rows[1] / 2)]
+    expected = [[rows[0] * columns[0], rows[0] / 2 * columns[1]], [rows[1] / 4 * columns[0], rows[1] / 2 * columns[1]]]
+    plan = partial_transport(cost, 0.8, regularisation=0.5, iterations=1, threshold=0.0)
+    torch.testing.assert_close(plan, torch.tensor(expected, dtype=torch.float64))
+
+
 def test_the_plan_has_no_gradient():
     cost = costs(4, 16, 2).requires_grad_()
     assert not partial_transport(cost, 0.8).requires_grad

@@ -75,6 +75,12 @@ def test_fedamp_without_a_mixture_pulls_nobody():
     assert FedAMP().initial_shared(context) == {}
 
 
+def test_fedamp_of_two_clients_mixes_by_one_over_e():
+    download = FedAMP(attraction=3.0).download(Server({}, Pool({0: p(0.0, 0.0), 1: p(2.0, 0.0)}), 2), 0)
+    torch.testing.assert_close(download["mixture"], p(2 * math.exp(-1), 0.0))  # the median is the only distance
+    assert download["pull"] == 3.0
+
+
 def test_fedamp_with_one_client_of_the_pool_or_none_lends_nothing():
     for entries in ({}, {0: p(1.0, 0.0)}, {1: p(1.0, 0.0), 2: p(2.0, 0.0)}):
         assert FedAMP().download(Server({}, Pool(entries), 3), 0) == {}
