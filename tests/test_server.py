@@ -24,6 +24,12 @@ def test_ties_go_to_the_smaller_client_whatever_the_order_of_arrival():
     assert Pool(dict(reversed(entries.items()))).nearest(1, 3) == [4, 7, 9]
 
 
+def test_more_neighbours_than_were_found_before():
+    pool = Pool(prompts(c0=0.0, c1=5.0, c2=1.0, c3=-2.0))
+    pool.expect([0, 1])
+    assert [pool.nearest(0, count) for count in (2, 3, 1, 9)] == [[2, 3], [2, 3, 1], [2], [2, 3, 1]]
+
+
 def test_identical_prompts_are_neighbours_at_distance_zero():
     assert Pool(prompts(c0=1.0, c1=1.0, c2=1.0)).nearest(1, 2) == [0, 2]
 

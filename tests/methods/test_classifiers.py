@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +47,9 @@ def of_classes(*classes, data=None) -> OwnImages:
 
 def logits_of(method, clients, images, context):
     """Logits of each client's own images (B, d): (clients, B, C)."""
-    return method.logits({}, method.fixed({}, [{}] * len(clients), context, clients), images, context)
+    logits = method.logits({}, method.fixed({}, [{}] * len(clients), context, clients), images, context)
+    assert logits.dtype == images.dtype
+    return logits
 
 
 # --- logistic regression
@@ -74,6 +77,14 @@ def test_logistic_regression_is_at_the_minimum_of_its_loss(context):
     errors = F.cross_entropy(images.features.double() @ weights.T + bias, images.labels, reduction="sum")
     (2.0 * errors + weights.square().sum() / 2).backward()
     assert weights.grad.abs().max() < 1e-5 and bias.grad.abs().max() < 1e-5 < 0.1 < fitted.weights.abs().max()
+
+
+def test_logistic_regression_of_few_images_and_hardly_any_penalty_warns_of_nothing(context):
+    images = of_classes(*range(6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that classes with one image are no classes, or that it has not converged
+        LogisticRegression().fit(OwnImages(images.features[:3], torch.tensor([0, 1, 2])), context)
+        LogisticRegression(inverse_penalty=1e5).fit(images, context)
 
 
 # --- class means

@@ -52,22 +52,23 @@ def test_every_problem_stops_by_itself():
     assert not torch.equal(together[3:], longer[3:])  # the hard ones had stopped at their tolerance
 
 
-@pytest.mark.parametrize("mass", [0.8, 1.0])
-def test_in_an_exported_graph_the_plan_is_the_same(monkeypatch, mass):
+@pytest.mark.parametrize(("mass", "shape"), [(0.8, (2, 3)), (1.0, (6,))])
+def test_in_an_exported_graph_the_plan_is_the_same(monkeypatch, mass, shape):
     """Its loop goes on while any problem does, and who has stopped keeps what it has."""
-    cost = torch.cat([costs(3, 16, 2, spread=0.01), costs(3, 16, 2, spread=0.8, seed=1)]).float().view(2, 3, 16, 2)
+    cost = torch.cat([costs(3, 16, 2, spread=0.01), costs(3, 16, 2, spread=0.8, seed=1)]).float().view(*shape, 16, 2)
     expected = partial_transport(cost, mass)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    assert torch.equal(partial_transport(cost, mass), expected) and expected.shape == (2, 3, 16, 2)
+    assert torch.equal(partial_transport(cost, mass), expected) and expected.shape == cost.shape
 
 
-def test_one_iteration_by_hand():
-    """Kernel exp(-cost / eps) = [[1, 1/2], [1/4, 1/2]]; u scales rows to 1/2 at most, v columns to 2/5 each."""
-    cost = -0.5 * torch.tensor([[1.0, 0.5], [0.25, 0.5]], dtype=torch.float64).log()
-    rows = [min(1.0, 0.5 / 1.5), min(1.0, 0.5 / 0.75)]  # with v = 1
-    columns = [0.4 / (rows[0] + rows[1] / 4), 0.4 / (rows[0] / 2 + rows[1] / 2)]
-    expected = [[rows[0] * columns[0], rows[0] / 2 * columns[1]], [rows[1] / 4 * columns[0], rows[1] / 2 * columns[1]]]
-    plan = partial_transport(cost, 0.8, regularisation=0.5, iterations=1, threshold=0.0)
+@pytest.mark.parametrize("mass", [0.8, 1.0])
+def test_one_iteration_by_hand(mass):
+    """Kernel exp(-cost / eps) = [[1, 1/2], [1/8, 1/4]]; u scales rows to 1/2, by 1 at most unless all mass is moved."""
+    cost = -0.5 * torch.tensor([[1.0, 0.5], [0.125, 0.25]], dtype=torch.float64).log()
+    rows = [0.5 / 1.5, 0.5 / 0.375 if mass == 1 else 1.0]  # with v = 1
+    columns = [mass / 2 / (rows[0] + rows[1] / 8), mass / 2 / (rows[0] / 2 + rows[1] / 4)]
+    expected = [[rows[0] * columns[0], rows[0] / 2 * columns[1]], [rows[1] / 8 * columns[0], rows[1] / 4 * columns[1]]]
+    plan = partial_transport(cost, mass, regularisation=0.5, iterations=1, threshold=0.0)
     torch.testing.assert_close(plan, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -93,5 +94,8 @@ def test_fedotp_moves_mass_at_the_cost_of_unlikeness_by_its_settings():
         plan = ot.partial.entropic_partial_wasserstein(
             a, b, 1 - similarity, 0.3, m=0.6, numItermax=1000, stopThr=1e-12)
         assert found[client, image, label].item() == pytest.approx(20 * (plan * similarity).sum(), abs=1e-4)
+    similarity = torch.einsum("nbmd,npcd->nbcmp", images, text)
+    once = partial_transport(1 - similarity, 0.6, regularisation=0.3, iterations=1)
     for short in ({"iterations": 1, "threshold": 0.0}, {"iterations": 1000, "threshold": 10.0}):
+        torch.testing.assert_close(logits(**short), 20 * (once * similarity).sum((-2, -1)))
         assert (logits(**short) - found).abs().max() > 1e-3

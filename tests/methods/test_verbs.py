@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_methods import TwoClasses, by_hand, p
 
+from pfedmoap.gating import attend, initial_gate
 from pfedmoap.methods import Context, FedAMP, FedOTP, FedPer, FedPGP, FedProx, PFedMoAP, PromptFLFT
 from pfedmoap.randomness import generator
 from pfedmoap.server import Pool, Server
@@ -91,3 +93,29 @@ def test_a_gates_and_a_frozen_prompts_learning_rate():
     assert PFedMoAP(gate_lr=0.3).learning_rate("prompt", 0.1) == 0.1
     frozen = PFedMoAP(gate_lr=0.3, train_prompt=False)
     assert frozen.learning_rate("prompt", 0.1) == 0.0 and frozen.learning_rate("gate.key.bias", 0.1) == 0.3
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_the_attentions_entropy_is_each_images_own(similarity):
+    """Over 1 + K experts that are there, divided by the log of their number; the mean over classes and heads."""
+    draw = torch.manual_seed(0)
+    method = PFedMoAP(d_gating=4, heads=2, experts=2, moe_similarity=similarity)
+    gates = [initial_gate(4, 7, client) for client in (0, 1)]
+    model = {"prompt": torch.randn(2, 3, 4, generator=draw)} | {
+        name: torch.stack([gate[name] for gate in gates]) for name in gates[0]}
+    images, experts = torch.randn(2, 5, 4, generator=draw), torch.randn(2, 2, 3, 4, generator=draw)
+    present = torch.tensor([[True, True], [True, False]])
+    context = replace(CONTEXT, text=lambda prompts: prompts)
+    fixed = {"experts": experts, "present": present}
+    logits, numbers = method.examine(model, fixed, images, context)
+    assert torch.equal(logits, method.logits(model, fixed, images, context)) and list(numbers) == ["attention_entropy"]
+    everyone = torch.cat([model["prompt"][:, None], experts], 1)
+    _, weights = attend(model, images, everyone, F.pad(present, (1, 0), value=True), heads=2, scale=10.0)
+    for client, count in ((0, 3), (1, 2)):
+        for image in range(5):
+            entropies = [-sum(w * math.log(w) for w in row[:count]) / math.log(count)
+                         for row in weights[client, image].flatten(0, 1).tolist()]
+            found = numbers["attention_entropy"][client, image].item()
+            assert found == pytest.approx(sum(entropies) / 6, rel=1e-4)
+    lonely = {"experts": experts, "present": torch.tensor([[True, True], [False, False]])}
+    assert method.examine(model, lonely, images, context)[1] == {}
