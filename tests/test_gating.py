@@ -141,6 +141,26 @@ def test_the_dot_product_is_that_of_the_enhanced_features():
     torch.testing.assert_close(fast, torch.einsum("nbg,nbcg->nbc", queries, enhanced), atol=1e-5, rtol=1e-5)
 
 
+def test_the_dot_product_has_the_gradients_of_the_enhanced_features_where_experts_are_trained():
+    generator = torch.manual_seed(0)
+    queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 4, 5, 128, generator=generator)
+    present, wanted = torch.tensor([[True] * 4, [True, False, True, False]]), torch.randn(2, 3, 5, generator=generator)
+    gate = {name: tensor.requires_grad_() for name, tensor in gates(2).items()}
+
+    def gradients(form, trained):
+        leaf = experts.clone().requires_grad_()
+        match = form(gate, queries, leaf, present, heads=8, scale=1.0, trained=trained)
+        return torch.autograd.grad((match * wanted).sum(), [leaf, *gate.values()])
+
+    plain, *of_gate = gradients(lambda gate, queries, *rest, **settings: torch.einsum(
+        "nbg,nbcg->nbc", queries, attend(gate, queries, *rest, **settings)[0]), None)
+    for trained in (None, 1, 3):
+        found, *of_fast = gradients(lambda *inputs, **settings: dot_product(*inputs, **settings)[0], trained)
+        torch.testing.assert_close(found[:, :trained], plain[:, :trained], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(of_fast, of_gate, atol=1e-4, rtol=1e-3)
+        assert trained is None or not found[:, trained:].any()
+
+
 def test_cosine():
     queries, enhanced = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
     torch.testing.assert_close(cosine(queries, enhanced), torch.tensor([[[0.6, 0.8]]]))

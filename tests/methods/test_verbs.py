@@ -95,6 +95,22 @@ def test_a_gates_and_a_frozen_prompts_learning_rate():
     assert frozen.learning_rate("prompt", 0.1) == 0.0 and frozen.learning_rate("gate.key.bias", 0.1) == 0.3
 
 
+def test_the_gate_gets_pooled_features_and_its_scale():
+    """Widths 8 pooled to 4, with two heads: a scaled dot product has the factor (4 / 2) ** -0.5."""
+    draw = torch.manual_seed(0)
+    images, text = torch.randn(1, 5, 8, generator=draw), torch.randn(1, 3, 8, generator=draw)
+    fixed = {"experts": torch.randn(1, 2, 3, 4, generator=draw), "present": torch.tensor([[True, False]])}
+    released = PFedMoAP(d_gating=4, heads=2).gate_inputs(fixed, images, text)
+    assert (released["scale"], released["heads"], released["trained"]) == (10.0, 2, 1)
+    assert torch.equal(released["queries"], images[..., ::2]) and torch.equal(released["experts"][:, 0], text[..., ::2])
+    method = PFedMoAP(d_gating=4, heads=2, attention_scale=None, pooling="average")
+    paper = method.gate_inputs(fixed, images, text)
+    assert paper["scale"] == pytest.approx(2**-0.5)
+    torch.testing.assert_close(paper["queries"], (images[..., ::2] + images[..., 1::2]) / 2)
+    torch.testing.assert_close(paper["experts"][:, 0], (text[..., ::2] + text[..., 1::2]) / 2)
+    assert torch.equal(paper["experts"][:, 1:], fixed["experts"]) and paper["present"].tolist() == [[True, True, False]]
+
+
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 def test_the_attentions_entropy_is_each_images_own(similarity):
     """Over 1 + K experts that are there, divided by the log of their number; the mean over classes and heads."""
