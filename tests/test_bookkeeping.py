@@ -11,8 +11,9 @@ from pfedmoap import federation
 from pfedmoap.client import Recipe
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.federation import Plan, Round
-from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, PromptFLFT
+from pfedmoap.methods import CoOp, FedPGP, PFedMoAP, PromptFL, PromptFLFT
 from pfedmoap.privacy import Privacy, add_noise
+from pfedmoap.randomness import generator
 
 MOAP = PFedMoAP(d_gating=2, heads=1, experts=1)
 
@@ -144,9 +145,32 @@ def test_a_cohort_is_as_large_as_its_memory_allows():
 
 
 def test_cohorts_are_of_clients_that_train_alike_longest_first():
-    run = by_hand(PromptFL(), rounds=0)
-    run.plan = replace(run.plan, recipe=Recipe(1, 1, 0.1, 0.0, 0.0))  # client 1 takes one step, client 0 three
-    prompts = {"prompt": torch.zeros(1, 2)}
-    assert [cohort.clients for cohort in run.cohorts({1: prompts, 0: prompts}, 1)] == [(0, 1)]
+    run, prompts = by_hand(PromptFL(), rounds=0), {"prompt": torch.zeros(1, 2)}
+    run.data = replace(run.data, train_rows=run.data.train_rows[::-1])
+    run.plan = replace(run.plan, recipe=Recipe(1, 1, 0.1, 0.0, 0.0))  # client 0 takes one step, client 1 three
+    assert [cohort.clients for cohort in run.cohorts({0: prompts, 1: prompts}, 1)] == [(1, 0)]
     assert [len(cohort) for cohort in run.cohorts({1: prompts}, 1)] == [1]
     assert list(run.cohorts({0: {}}, 1)) == []  # nothing to train
+
+
+def test_cohorts_come_in_the_order_of_what_they_train():
+    run = by_hand(PromptFL(), rounds=0)
+    downloads = {0: {"second": torch.zeros(1, 2)}, 1: {"first": torch.zeros(1, 2)}}
+    assert [cohort.clients for cohort in run.cohorts(downloads, 1)] == [(1,), (0,)]
+
+
+def test_a_client_starts_as_itself_by_name():
+    run = by_hand(FedPGP(rank=1), rounds=0)
+    start, context = run.start(1, {"prompt": p(0.0, 0.0)}), run.context
+    assert list(start) == ["left", "prompt", "right"]
+    assert torch.equal(start["left"], FedPGP(rank=1).start({}, {}, 1, context)["left"])
+
+
+def test_the_server_knows_clients_seed_and_round():
+    run = by_hand(PromptFL(), rounds=0)
+    run.context = replace(run.context, seed=5)
+    run = federation.Federation(run.method, replace(run.plan, rounds=3, participation=0.5), run.data, run.context)
+    assert (run.server.clients, run.server.seed, run.server.round) == (2, 5, 1)
+    draws = [run.sample(number) for number in (1, 2, 3)]
+    assert [entry.selected for entry in run.rounds()] == draws and run.server.round == 4
+    assert draws == [generator(5, "sample", number).choice(2, 1, replace=False).tolist() for number in (1, 2, 3)]

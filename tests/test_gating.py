@@ -141,15 +141,16 @@ def test_the_dot_product_is_that_of_the_enhanced_features():
     torch.testing.assert_close(fast, torch.einsum("nbg,nbcg->nbc", queries, enhanced), atol=1e-5, rtol=1e-5)
 
 
-def test_the_dot_product_has_the_gradients_of_the_enhanced_features_where_experts_are_trained():
-    generator = torch.manual_seed(0)
-    queries, experts = torch.randn(2, 3, 128, generator=generator), torch.randn(2, 4, 5, 128, generator=generator)
-    present, wanted = torch.tensor([[True] * 4, [True, False, True, False]]), torch.randn(2, 3, 5, generator=generator)
-    gate = {name: tensor.requires_grad_() for name, tensor in gates(2).items()}
+@pytest.mark.parametrize("width", [128, 4])  # more and less than there are rows of experts
+def test_the_dot_product_has_the_gradients_of_the_enhanced_features_where_experts_are_trained(width):
+    draw, heads = torch.manual_seed(0), max(2, width // 16)
+    queries, experts = torch.randn(2, 3, width, generator=draw), torch.randn(2, 4, 5, width, generator=draw)
+    present, wanted = torch.tensor([[True] * 4, [True, False, True, False]]), torch.randn(2, 3, 5, generator=draw)
+    gate = {name: tensor.requires_grad_() for name, tensor in gates(2, width).items()}
 
     def gradients(form, trained):
         leaf = experts.clone().requires_grad_()
-        match = form(gate, queries, leaf, present, heads=8, scale=1.0, trained=trained)
+        match = form(gate, queries, leaf, present, heads=heads, scale=1.0, trained=trained)
         return torch.autograd.grad((match * wanted).sum(), [leaf, *gate.values()])
 
     plain, *of_gate = gradients(lambda gate, queries, *rest, **settings: torch.einsum(
