@@ -7,11 +7,11 @@ import pytest
 import torch
 from test_methods import by_hand, p
 
-from pfedmoap import federation
+from pfedmoap import federation, graphs
 from pfedmoap.client import Recipe
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.federation import Plan, Round
-from pfedmoap.methods import CoOp, FedPGP, PFedMoAP, PromptFL, PromptFLFT
+from pfedmoap.methods import CoOp, FedOTP, FedPGP, PFedMoAP, PromptFL, PromptFLFT
 from pfedmoap.privacy import Privacy, add_noise
 from pfedmoap.randomness import generator
 
@@ -174,3 +174,10 @@ def test_the_server_knows_clients_seed_and_round():
     draws = [run.sample(number) for number in (1, 2, 3)]
     assert [entry.selected for entry in run.rounds()] == draws and run.server.round == 4
     assert draws == [generator(5, "sample", number).choice(2, 1, replace=False).tolist() for number in (1, 2, 3)]
+
+
+def test_what_waits_for_its_results_is_never_captured(monkeypatch):
+    monkeypatch.setattr(graphs, "capture_for", lambda device: pytest.fail("captured"))
+    by_hand(FedOTP())
+    with pytest.raises(pytest.fail.Exception):
+        by_hand(PromptFL())

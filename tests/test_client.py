@@ -59,11 +59,14 @@ def test_one_client_equals_torchs_sgd(context):
     gate = [tensor for name, tensor in model.items() if name.startswith("gate.")]
     optimizer = torch.optim.SGD([{"params": [model["prompt"]], "lr": 0.05}, {"params": gate, "lr": 0.01}],
                                 momentum=0.9, weight_decay=5e-4)
+    losses = []
     for rows in batches_of(data, [0]).images[0]:
         optimizer.zero_grad()
         logits = MOAP.logits(model, fixed, data.train_features[0][rows][None], context)[0]
-        torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
+        losses.append(torch.nn.functional.cross_entropy(logits, data.train_labels[rows]))
+        losses[-1].backward()
         optimizer.step()
+    assert len(losses) == 6 and ours.losses.tolist() == [pytest.approx(sum(losses).item() / 6, rel=1e-5)]
     for name, tensor in model.items():
         torch.testing.assert_close(ours.tensors[name], tensor.detach(), atol=1e-6, rtol=1e-5)
 

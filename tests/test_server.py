@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pfedmoap import server
 from pfedmoap.server import Pool, Server, size_of, weighted_average
 
 
@@ -28,6 +29,23 @@ def test_more_neighbours_than_were_found_before():
     pool = Pool(prompts(c0=0.0, c1=5.0, c2=1.0, c3=-2.0))
     pool.expect([0, 1])
     assert [pool.nearest(0, count) for count in (2, 3, 1, 9)] == [[2, 3], [2, 3, 1], [2], [2, 3, 1]]
+
+
+def test_neighbours_of_those_that_are_expected_are_found_once_and_some_at_a_time(monkeypatch):
+    searches, search = [], server.nearest_of_many
+
+    def listening(prompts, rows, count):
+        searches.append((rows, count))
+        return search(prompts, rows, count)
+
+    monkeypatch.setattr(server, "GROUP", 2)
+    monkeypatch.setattr(server, "nearest_of_many", listening)
+    pool = Pool(prompts(c0=0.0, c2=1.0, c5=-3.0, c6=-4.0))
+    pool.expect([5, 9, 0, 2])  # 9 has no entry
+    for client, neighbours in ((5, [6, 0]), (0, [2, 5]), (2, [0, 5]), (5, [6, 0]), (6, [5, 0])):
+        assert pool.nearest(client, 2) == neighbours
+    assert searches == [([2, 0], 2), ([1], 2)]  # of 5 and 0, then of 2; 6 alone was not expected
+    assert pool.nearest(0, 9) == pool.nearest(0, 9) == [2, 5, 6] and searches[2:] == [([0, 1], 9)]
 
 
 def test_identical_prompts_are_neighbours_at_distance_zero():
@@ -79,9 +97,9 @@ def test_distances_are_to_all_entries_by_client():
 
 def test_a_server_starts_in_round_1_with_tensors_of_its_own():
     shared = {"prompt": torch.zeros(2, 3)}
-    server = Server(shared)
-    assert (server.clients, server.seed, server.round, len(server.pool)) == (0, 0, 1, 0)
-    server.shared["prompt"] = None
+    made = Server(shared)
+    assert (made.clients, made.seed, made.round, len(made.pool)) == (0, 0, 1, 0)
+    made.shared["prompt"] = None
     assert shared["prompt"] is not None and size_of(shared) == 24
 
 
