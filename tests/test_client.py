@@ -140,6 +140,11 @@ def test_batches_depend_on_seed_round_and_client_alone():
     assert not torch.equal(second.images, batches_of(data, [1], seed=2).images)
 
 
+def test_every_client_has_a_shard():
+    with pytest.raises(ValueError):
+        draw_batches([0, 1], [np.arange(8)], RECIPE, seed=1, round=1, past_epochs=[0, 0], views=1)
+
+
 def test_views_follow_the_clients_running_epoch():
     data = make_data(train_sizes=(8, 4), views=5)
     views = batches_of(data, [0, 1], past_epochs=[6, 3]).views
@@ -149,7 +154,7 @@ def test_views_follow_the_clients_running_epoch():
 def test_the_cosine_schedule_is_per_epoch_and_restarts_or_goes_on():
     data = make_data(train_sizes=(8,))
     recipe = Recipe(2, 4, 0.1, 0.9, 0.0, "cosine")
-    restarted = batches_of(data, [0], recipe, past_epochs=[2]).rates
+    restarted = batches_of(data, [0], recipe, past_epochs=[3]).rates
     assert restarted.tolist() == [[1, 1, 0.5, 0.5]]
     going_on = batches_of(data, [0], recipe, past_epochs=[2], total_epochs=4).rates
     expected = [0.5, 0.5] + [(1 + math.cos(math.pi * 0.75)) / 2] * 2
