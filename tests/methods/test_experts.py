@@ -36,8 +36,12 @@ def test_the_nearest(experts, client, chosen):
 
 
 def test_random_ones_are_drawn_from_seed_round_and_client():
-    chosen = generator(7, "experts", 5, 2).permutation([0, 1, 3])[:2].tolist()
-    assert_equal(PFedMoAP(experts=2, expert_choice="random").download(server(), 2), lent(*chosen))
+    method, made = PFedMoAP(experts=2, expert_choice="random"), server()
+    for made.round in (5, 6, 7):
+        for client in range(4):
+            others = [other for other in range(4) if other != client]
+            chosen = generator(7, "experts", made.round, client).permutation(others)[:2].tolist()
+            assert_equal(method.download(made, client), lent(*chosen))
 
 
 @pytest.mark.parametrize("method", [PFedMoAP(experts=0), PFedMoAP(expert_choice="global")], ids=["none", "global"])
