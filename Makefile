@@ -18,7 +18,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check bench gpu-check gpu-wheels embedded-clip clean
+.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check mutants bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +73,13 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	PFEDMOAP_KILLS=9 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
 
+mutants: $(INSTALLED) ## put 3,000 faults into the core, one at a time: does a test notice? an hour; installs mutmut
+	@$(BIN)/python -c 'import mutmut' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c $(VENV)/pins.txt -e '.[mutants]'
+	rm -rf mutants
+	$(BIN)/mutmut run --max-children 1
+	$(BIN)/python tests/mutants/report.py $(ARGS)
+
 BENCHMARKS := training_step roofline memory scaling whole_run scale precision seeds projection feature_cache plot
 
 bench: $(INSTALLED) ## run the benchmarks: tables, results/benchmarks, figures/benchmarks; BENCHMARKS="roofline"
@@ -106,7 +113,7 @@ sbom: $(INSTALLED) ## write build/sbom.json: what is installed in .venv, with li
 	  --output-file build/sbom.json $(BIN)/python
 
 clean: ## remove caches and smoke results; results that took time stay, and so does .venv
-	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist results/smoke figures/smoke
+	rm -rf .cache .pytest_cache .ruff_cache .hypothesis build dist mutants results/smoke figures/smoke
 	find pfedmoap tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an installation that was interrupted is taken up again. What is locked is installed first

@@ -61,9 +61,11 @@ class Pool:
 
     def median_squared_distance(self) -> float:
         """Median over all pairs of entries of their squared l2 distance; 0 with fewer than two entries."""
+        if len(self) < 2:
+            return 0.0
         if self._median is None:
             pairs = torch.pdist(torch.stack(list(self.entries.values())).flatten(1).double())  # 400 MB for 10,000
-            self._median = float(np.median(pairs.square_().numpy(), overwrite_input=True)) if len(pairs) else 0.0
+            self._median = float(np.median(pairs.square_().numpy(), overwrite_input=True))
         return self._median
 
     def expect(self, clients: Iterable[int]) -> None:

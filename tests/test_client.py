@@ -9,6 +9,7 @@ from tiny import make_data
 
 from pfedmoap.client import Recipe, count_steps, draw_batches, local_update
 from pfedmoap.methods import PFedMoAP, PromptFL
+from pfedmoap.randomness import generator
 from pfedmoap.server import Pool, Server
 
 RECIPE = Recipe(epochs=3, batch_size=4, lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -58,11 +59,14 @@ def test_one_client_equals_torchs_sgd(context):
     gate = [tensor for name, tensor in model.items() if name.startswith("gate.")]
     optimizer = torch.optim.SGD([{"params": [model["prompt"]], "lr": 0.05}, {"params": gate, "lr": 0.01}],
                                 momentum=0.9, weight_decay=5e-4)
+    losses = []
     for rows in batches_of(data, [0]).images[0]:
         optimizer.zero_grad()
         logits = MOAP.logits(model, fixed, data.train_features[0][rows][None], context)[0]
-        torch.nn.functional.cross_entropy(logits, data.train_labels[rows]).backward()
+        losses.append(torch.nn.functional.cross_entropy(logits, data.train_labels[rows]))
+        losses[-1].backward()
         optimizer.step()
+    assert len(losses) == 6 and ours.losses.tolist() == [pytest.approx(sum(losses).item() / 6, rel=1e-5)]
     for name, tensor in model.items():
         torch.testing.assert_close(ours.tensors[name], tensor.detach(), atol=1e-6, rtol=1e-5)
 
@@ -114,12 +118,31 @@ def test_batches_use_every_image_at_most_once_an_epoch_and_drop_the_rest():
     assert batches.images[0, :2].tolist() != batches.images[0, 2:4].tolist()  # shuffled anew
 
 
+def test_batches_are_drawn_from_seed_round_client_and_epoch():
+    """What committed results rest on; padding is the first row's, and counts nowhere."""
+    data = make_data(train_sizes=(11, 6, 2))
+    batches = batches_of(data, [0, 1, 2])
+    for client, (size, per_epoch) in enumerate([(4, 2), (4, 1), (2, 1)]):
+        for epoch in range(3):
+            order = generator(1, "batches", 2, client, epoch).permutation(data.train_rows[client])[: per_epoch * size]
+            at = slice(epoch * per_epoch, (epoch + 1) * per_epoch)
+            assert batches.images[client, at, :size].tolist() == order.reshape(per_epoch, size).tolist()
+        assert not batches.images[client, 3 * per_epoch :].any() and not batches.images[client, :, size:].any()
+    assert batches.rates.tolist() == [[1.0] * 6] * 3 and batches.rates.dtype == torch.float32
+    assert batches.images.dtype == batches.views.dtype == torch.int64 and not batches.views.any()
+
+
 def test_batches_depend_on_seed_round_and_client_alone():
     data = make_data(train_sizes=(8, 8))
     both, second = batches_of(data, [0, 1]), batches_of(data, [1])
     assert torch.equal(both.images[1], second.images[0])
     assert not torch.equal(second.images, batches_of(data, [1], round=3).images)
     assert not torch.equal(second.images, batches_of(data, [1], seed=2).images)
+
+
+def test_every_client_has_a_shard():
+    with pytest.raises(ValueError):
+        draw_batches([0, 1], [np.arange(8)], RECIPE, seed=1, round=1, past_epochs=[0, 0], views=1)
 
 
 def test_views_follow_the_clients_running_epoch():
@@ -131,7 +154,7 @@ def test_views_follow_the_clients_running_epoch():
 def test_the_cosine_schedule_is_per_epoch_and_restarts_or_goes_on():
     data = make_data(train_sizes=(8,))
     recipe = Recipe(2, 4, 0.1, 0.9, 0.0, "cosine")
-    restarted = batches_of(data, [0], recipe, past_epochs=[2]).rates
+    restarted = batches_of(data, [0], recipe, past_epochs=[3]).rates
     assert restarted.tolist() == [[1, 1, 0.5, 0.5]]
     going_on = batches_of(data, [0], recipe, past_epochs=[2], total_epochs=4).rates
     expected = [0.5, 0.5] + [(1 + math.cos(math.pi * 0.75)) / 2] * 2

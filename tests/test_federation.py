@@ -11,6 +11,7 @@ from pfedmoap.client import Recipe
 from pfedmoap.errors import PfedmoapError
 from pfedmoap.federation import Federation, Plan
 from pfedmoap.methods import CoOp, PFedMoAP, PromptFL, ZeroShot
+from pfedmoap.randomness import generator
 from pfedmoap.released import PAPER
 from pfedmoap.released import federation as released
 from pfedmoap.server import Pool
@@ -94,6 +95,7 @@ def test_sampling_is_without_replacement_and_at_least_one(context):
     assert all(len(set(draw)) == 15 and draw == sorted(draw) for draw in draws)
     assert len({tuple(draw) for draw in draws}) > 30
     assert set().union(*draws) == set(range(50))
+    assert draws[4] == sorted(generator(context.seed, "sample", 5).choice(50, 15, replace=False))
     assert len(federation(context, participation=0.001, data=data).sample(1)) == 1
     assert len(federation(context, participation=0.58, data=data).sample(1)) == 29  # 0.58 * 50 is 28.999...
     assert federation(context, CoOp(), participation=0.3, data=data).sample(1) == list(range(50))

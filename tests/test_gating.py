@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from pfedmoap.gating import PROJECTIONS, attend, cosine, dot_product, initial_gate, pool
+from pfedmoap.gating import (
+    PROJECTIONS,
+    attend,
+    cosine,
+    dot_product,
+    initial_gate,
+    initial_linear_gate,
+    pool,
+)
+from pfedmoap.randomness import generator
 
 
 def gates(clients, width=128):
@@ -99,11 +108,26 @@ def test_gates_have_the_sizes_that_table_8_prints(width, published):
     assert sum(tensor.numel() for tensor in initial_gate(width, 1, 0).values()) == pytest.approx(published, rel=0.05)
 
 
+def test_gates_are_drawn_from_seed_and_client_one_tensor_after_the_other():
+    """What committed results rest on; all within +-width ** -0.5."""
+    draw, gate = generator(7, "gate", 3), initial_gate(4, 7, 3)
+    for name, tensor in gate.items():
+        expected = torch.from_numpy(draw.uniform(-0.5, 0.5, (4, 4) if name.endswith("weight") else 4)).float()
+        assert torch.equal(tensor, expected), name
+    assert list(gate) == [f"gate.{name}.{kind}" for name in PROJECTIONS for kind in ("weight", "bias")]
+    draw, gate = generator(7, "gate", 3), initial_linear_gate(16, 3, 7, 3)
+    assert torch.equal(gate["gate.linear.weight"], torch.from_numpy(draw.uniform(-0.25, 0.25, (3, 16))).float())
+    assert torch.equal(gate["gate.linear.bias"], torch.from_numpy(draw.uniform(-0.25, 0.25, 3)).float())
+
+
 def test_pooling():
     features = torch.arange(8.0)
     assert pool(features, 4).tolist() == [0, 2, 4, 6]
     assert pool(features, 4, "average").tolist() == [0.5, 2.5, 4.5, 6.5]
     assert torch.equal(pool(features, 8), features)
+    clients = torch.stack([features, -features])[:, None]  # (clients, B, d)
+    for pooling in ("stride", "average"):
+        assert torch.equal(pool(clients, 4, pooling)[1, 0], -pool(features, 4, pooling))
 
 
 def test_the_dot_product_is_that_of_the_enhanced_features():
@@ -115,6 +139,27 @@ def test_the_dot_product_is_that_of_the_enhanced_features():
     fast, same_weights = dot_product(gate, queries, experts, present, heads=8, scale=10.0)
     assert torch.equal(weights, same_weights)
     torch.testing.assert_close(fast, torch.einsum("nbg,nbcg->nbc", queries, enhanced), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("width", [128, 4])  # more and less than there are rows of experts
+def test_the_dot_product_has_the_gradients_of_the_enhanced_features_where_experts_are_trained(width):
+    draw, heads = torch.manual_seed(0), max(2, width // 16)
+    queries, experts = torch.randn(2, 3, width, generator=draw), torch.randn(2, 4, 5, width, generator=draw)
+    present, wanted = torch.tensor([[True] * 4, [True, False, True, False]]), torch.randn(2, 3, 5, generator=draw)
+    gate = {name: tensor.requires_grad_() for name, tensor in gates(2, width).items()}
+
+    def gradients(form, trained):
+        leaf = experts.clone().requires_grad_()
+        match = form(gate, queries, leaf, present, heads=heads, scale=1.0, trained=trained)
+        return torch.autograd.grad((match * wanted).sum(), [leaf, *gate.values()])
+
+    plain, *of_gate = gradients(lambda gate, queries, *rest, **settings: torch.einsum(
+        "nbg,nbcg->nbc", queries, attend(gate, queries, *rest, **settings)[0]), None)
+    for trained in (None, 1, 3):
+        found, *of_fast = gradients(lambda *inputs, **settings: dot_product(*inputs, **settings)[0], trained)
+        torch.testing.assert_close(found[:, :trained], plain[:, :trained], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(of_fast, of_gate, atol=1e-4, rtol=1e-3)
+        assert trained is None or not found[:, trained:].any()
 
 
 def test_cosine():

@@ -9,7 +9,7 @@ from tiny import make_data
 
 from pfedmoap import graphs
 from pfedmoap.client import _stretches
-from pfedmoap.methods import CoOp, FedOTP, PFedMoAP
+from pfedmoap.methods import CoOp
 
 
 class Counting:
@@ -93,16 +93,6 @@ def test_a_replay_that_leaves_out_a_short_way_is_not_believed():
 
     graphs.repeat(step, 20, [x, number], lambda step: lambda: number.add_(1))
     assert number == 20 and torch.allclose(x, torch.tensor(1 + 20e-5), rtol=1e-6)
-
-
-def test_methods_that_wait_for_their_results_are_not_captured(context, monkeypatch):
-    class Waiting(PFedMoAP):
-        waits = True
-
-    monkeypatch.setattr(graphs, "capture_for", lambda device: pytest.fail("captured"))
-    recipe = replace(RECIPE, epochs=15)
-    update(context, make_data(), [0, 1, 2, 3], Waiting(d_gating=16, heads=4, experts=2), recipe)
-    assert FedOTP.waits
 
 
 def test_a_local_update_is_the_same_if_its_steps_are_replayed(context, monkeypatch):

@@ -37,10 +37,8 @@ class FedAMP(Method):
 
     def download(self, server: Server, client: int) -> Tensors:
         """The client's mixture u_i (m, e), and the weight lam / alpha of its pull; nothing while there is none."""
-        if client not in server.pool or len(server.pool) < 2:
-            return {}
         sigma = server.pool.median_squared_distance()
-        if sigma == 0:
+        if client not in server.pool or sigma == 0:
             return {}
         alpha = 1 / max(1, server.clients - 1)
         clients, distances = server.pool.distances(client)

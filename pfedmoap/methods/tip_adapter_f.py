@@ -49,7 +49,7 @@ class TipAdapterF(TipAdapter):
         """The keys of one client's cache after the training: (n, d)."""
         keys = images.features.clone().requires_grad_()
         optimizer = torch.optim.AdamW([keys], lr=self.key_lr, eps=1e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, self.key_steps))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.key_steps)
         labels = F.one_hot(images.labels, len(context.handwritten)).to(keys)  # (n, C)
         for _ in range(self.key_steps):
             fixed = {"cached_features": keys[None], "cached_labels": labels[None]}

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 
-@torch.no_grad()
 def partial_transport(
     cost: Tensor, mass: float, *, regularisation: float = 0.1, iterations: int = 100, threshold: float = 1e-3
 ) -> Tensor:
@@ -23,6 +22,7 @@ def partial_transport(
     Returns:
         T, (..., M, n), without gradient.
     """
+    cost = cost.detach()
     rows, columns = 1 / cost.shape[-2], mass / cost.shape[-1]
     shape = cost.transpose(-1, -2).shape
     kernel = (-cost / regularisation).exp().transpose(-1, -2).reshape(-1, *shape[-2:]).contiguous()  # (problems, n, M)

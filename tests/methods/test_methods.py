@@ -299,15 +299,7 @@ def test_permuting_experts_changes_no_logit(context):
     ("pfedmaop", {}, "did you mean 'pfedmoap'"),
     ("promptfl", {"lam": 1.0}, "no setting of promptfl 'lam'"),
     ("pfedmoap", {"lambda": 1.0}, "did you mean 'lam'"),
-    ("pfedmoap", {"lam": -1.0}, "lam must be"),
-    ("pfedmoap", {"experts": -1}, "experts must be"),
-    ("pfedmoap", {"heads": 7}, "a divisor of d_gating"),
-    ("pfedmoap", {"gate": "no"}, "'attention', 'linear' or 'none'"),
-    ("pfedmoap", {"expert_choice": "far"}, "'nearest', 'random' or 'global'"),
-    ("fedprox", {"mu": -0.1}, "mu must be"),
-    ("fedpgp", {"temperature": 0.0}, "temperature must be a number > 0"),
-    ("pfedmoap", {"moe_similarity": "l2"}, "'dot' or 'cosine'"),
 ])
-def test_settings_that_make_no_sense_are_refused_by_name(name, settings, message):
+def test_names_that_are_not_known_are_refused_with_the_closest(name, settings, message):
     with pytest.raises(UserError, match=message):
         build_method(name, **settings)
