@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write survivors.csv anew; reasons that still fit stay")
     write = parser.parse_args().write
     found = results()
-    reasons = {tuple(row[:3]): row[3] for row in csv.reader(LIST.open()) if row[0] != "function"} if LIST.exists() else {}
+    rows = list(csv.reader(LIST.open())) if LIST.exists() else []
+    reasons = {tuple(row[:3]): row[3] for row in rows if row[0] != "function"}
     alive = [(path, name, status) for path, mutants in found.items() for name, status in mutants.items()
              if status not in ("killed", "timeout")]
     survivors = [described(path, name) for path, name, status in alive if status == "survived"]
