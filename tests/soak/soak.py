@@ -8,8 +8,8 @@ seeded generator; what a kill has ended is started again. At the end everything 
 it, with no process, temporary file or complaint besides. `striking.py` does it. It comes from outside, and shares no
 code with `tests/kills` and `tests/flower`, which know where the package writes.
 
-Each kill is a row of results/reliability/soak.csv, the works are the table in soak.md beside it. Leaves with code 1 if
-anything was found.
+Each kill is a row of results/reliability/soak.csv, each work one of soak_works.csv and of the table soak.md beside it.
+Rows of works that are not named stay as they are. Leaves with code 1 if anything was found.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from tabulate import tabulate
 WORKS = {work.name: work for work in (GRIDS, FEATURES, NOTEBOOKS, FEDERATIONS)}
 OUT = Path(__file__).parents[2] / "results" / "reliability"
 COLUMNS = "work", "life", "kill", "what", "counted_from", "seconds", "hit", "commands_ended", "outcome"
-HEADINGS = ["work", "kills", "of one process", "of a group", "of all", "lives", "starts", "compared", "as undisturbed",
-            "found"]  # fmt: skip
+HEADINGS = ["work", "kills", "of one process", "of a group", "of all", "lives", "starts", "undisturbed, s", "compared",
+            "as undisturbed", "found"]  # fmt: skip
 
 
 def soak(work: Work, kills: int, seed: int, folder: Path) -> list[Life]:
@@ -68,8 +68,19 @@ def summary(work: Work, lives: Sequence[Life]) -> list:
     problems = [problem for life in lives for problem in life.problems]
     same = sum(not life.problems for life in struck)
     return [work.name, kinds.total(), kinds["process"], kinds["group"], kinds["all"], len(struck),
-            sum(life.starts for life in struck), f"{len(whole.content)}: {work.compared}", f"{same} of {len(struck)}",
-            "; ".join(dict.fromkeys(problems)) or "nothing"]
+            sum(life.starts for life in struck), f"{whole.seconds:.0f}", f"{len(whole.content)}: {work.compared}",
+            f"{same} of {len(struck)}", "; ".join(dict.fromkeys(problems)) or "nothing"]
+
+
+def merge(path: Path, headings: Sequence[str], lines: Sequence[Sequence], works: Sequence[str]) -> list[list[str]]:
+    """Writes the lines of these works into a file that keeps those of others, in the order of `WORKS`; all of them."""
+    kept = list(csv.reader(path.open(newline="")))[1:] if path.exists() else []
+    kept = [line for line in kept if line[0] not in works]
+    lines = [*kept, *([str(cell) for cell in line] for line in lines)]
+    merged = sorted(lines, key=lambda line: list(WORKS).index(line[0]))
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([headings, *merged])
+    return merged
 
 
 def say(text: str) -> None:
@@ -86,23 +97,21 @@ def main() -> None:
     options = parser.parse_args()
     works = [WORKS[name] for name in options.works.split(",")]
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    kills, lines = [], []
+    options.out.mkdir(parents=True, exist_ok=True)
+    found = False
     for place, work in enumerate(works):
         share = (options.kills + len(works) - 1 - place) // len(works)
         lives = soak(work, share, options.seed, folder / work.name)
-        kills += rows(work, lives)
-        lines.append(summary(work, lives))
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "soak.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kills])
-    table = tabulate(lines, HEADINGS, "github")
-    (options.out / "soak.md").write_text(f"{table}\n")
-    print(table)
+        merge(options.out / "soak.csv", COLUMNS, rows(work, lives), [work.name])
+        table = merge(options.out / "soak_works.csv", HEADINGS, [summary(work, lives)], [work.name])
+        (options.out / "soak.md").write_text(f"{tabulate(table, HEADINGS, 'github')}\n")
+        found = found or any(life.problems for life in lives)
+    print((options.out / "soak.md").read_text())
     if options.keep:
         say(f"the folders are in {folder}")
     else:
         shutil.rmtree(folder)
-    sys.exit(any(line[-1] != "nothing" for line in lines))
+    sys.exit(found)
 
 
 if __name__ == "__main__":

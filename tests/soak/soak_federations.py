@@ -6,13 +6,13 @@ from pathlib import Path
 from contents import records
 from striking import Command, Work, differences, pfedmoap
 
-CLIENTS, ROUNDS = 2, 3
+CLIENTS, ROUNDS = 2, 2
 
 
 def commands(folder: Path) -> list[Command]:
     cache = "--cache-dir", folder / "cache"
-    settings = ("--profile", "smoke", "--clients", CLIENTS, "--rounds", ROUNDS, "--experts", 1, "--round-timeout", 60,
-                "--patience", 60)
+    settings = ("--dataset", "digits", "--profile", "smoke", "--clients", CLIENTS, "--rounds", ROUNDS, "--experts", 1,
+                "--round-timeout", 120, "--patience", 120)
     invited = [folder / "server" / "nodes" / f"client-{client}" for client in range(CLIENTS)]
     return [Command("server", pfedmoap("federate", "server", folder / "server", *settings, *cache)),
             *(Command(f"node {client}", pfedmoap("federate", "client", own, *cache), attends=True,
@@ -50,6 +50,6 @@ def differs(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     return problems
 
 
-FEDERATIONS = Work("federations", commands, left, differs=differs, most=3,
+FEDERATIONS = Work("federations", commands, left, differs=differs, most=5, limit=360,
                    compared="records without seconds; after the kill of a node those of the rounds before it, and that "
                             "an event says why a client is missing")

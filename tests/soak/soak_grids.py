@@ -5,7 +5,7 @@ from pathlib import Path
 from contents import features, records, timeless
 from striking import Command, Work, pfedmoap
 
-GRID = ("--dataset", "digits", "--method", "promptfl,pfedmoap,fedper", "--seed", "1,2", "--profile", "smoke",
+GRID = ("--dataset", "digits", "--method", "promptfl,pfedmoap", "--seed", "1,2", "--profile", "smoke",
         "--rounds", "6", "--shots", "8")
 
 

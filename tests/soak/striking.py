@@ -20,7 +20,6 @@ import psutil
 
 MARK = "SOAK_MARK"  # "LIFE COMMAND START" in the environment of a command and of all that it starts
 POLL = 0.02
-GRACE = 60.0  # seconds that a process may outlive the command that started it
 KINDS = {"process": 0.6, "group": 0.25, "all": 0.15}  # what a SIGKILL hits, and how often
 
 
@@ -52,6 +51,7 @@ class Work:
         differs: what is wrong with one life's content, held against that of the undisturbed one.
         harmless: whether a file that an undisturbed run does not leave hinders nothing.
         limit: seconds after which a work in which nothing was killed or started is taken for hanging.
+        grace: seconds that a process may outlive the command that started it.
         most: kills of one life, after which it may go on to its end.
     """
 
@@ -64,7 +64,8 @@ class Work:
     harmless: Callable[[str], bool] = lambda name: False
     differs: Callable[[dict[str, str], dict[str, str]], list[str]] | None = None
     limit: float = 240.0
-    most: int = 4
+    grace: float = 60.0
+    most: int = 5
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,13 @@ class Life:
 
 
 def strikes(moments: random.Random, seconds: float, most: int) -> list[Strike]:
-    """Up to `most` kills of a work that takes so many seconds undisturbed."""
+    """Up to `most` kills of a work that takes so many seconds undisturbed, early enough that most of them come."""
     drawn = []
-    for _ in range(moments.randint(1, most)):
+    for _ in range(moments.randint((most + 1) // 2, most)):
         kind, = moments.choices(list(KINDS), list(KINDS.values()))
         after = moments.choice(("start", "write"))
-        drawn.append(Strike(kind, after, moments.uniform(0, seconds if after == "start" else seconds / 2),
-                            moments.random()))
+        latest = seconds / 2 if after == "start" else seconds / 4
+        drawn.append(Strike(kind, after, moments.uniform(0, latest), moments.random()))
     return drawn
 
 
@@ -278,7 +279,7 @@ class _Run:
             start.hits.append(self.life.hits[-1])
 
     def survivors(self) -> list[str]:
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + self.work.grace
         while (left := _marked(_mark(self.folder))) and time.monotonic() < until:
             time.sleep(POLL)
         return [f"process left: {_role(process)}" for process in left]
@@ -328,7 +329,7 @@ def _kill(mark: str) -> None:
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(found, 5)
+        time.sleep(POLL)  # `psutil.wait_procs` would take the exit codes from those who started them
 
 
 def _role(process: psutil.Process) -> str:
