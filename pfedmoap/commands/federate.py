@@ -153,7 +153,7 @@ def client(
       pfedmoap federate client client-0 --data-root DIR
     """
     from pfedmoap.experiments import Place
-    from pfedmoap.flower import Links, require_flower
+    from pfedmoap.flower import EXECUTOR, Links, require_flower
 
     require_flower()
     from pfedmoap.flower import join
@@ -162,9 +162,9 @@ def client(
     with Links(folder.absolute() / "links") as links:
         name = join(links, folder, state or folder / "state", where)
         say(f"{name} takes part until Ctrl-C; its log is {links.logs / f'{name}.log'}")
-        while links.running[name].poll() is None:
+        while not (lost := links.lost(name, EXECUTOR)):
             time.sleep(0.5)
-        raise PfedmoapError(f"The node ended: {links.tail(name)}")
+        raise PfedmoapError(f"The node's {lost} ended; run the same again to take part. {links.tail(name)}")
 
 
 def _experiment(

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "hosting": ["Host"],
         "ingest": ["Incoming", "Ingest"],
         "joining": ["join"],
-        "links": ["Links", "require_flower"],
+        "links": ["EXECUTOR", "Links", "require_flower"],
         "wire": ["Refused", "pack"],
     },
 )

@@ -10,7 +10,7 @@ from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments import Experiment, Place, Record, Store
 from pfedmoap.flower.ingest import NORM_LIMIT
 from pfedmoap.flower.keys import LOOPBACK, make_node_key, make_server_certificate
-from pfedmoap.flower.links import Links, free_port
+from pfedmoap.flower.links import EXECUTOR, Links, free_port, wait_until_free
 from pfedmoap.flower.settings import VARIABLE, ServerSettings
 from pfedmoap.system import PRIVATE_FILE, private_folder, write_atomically
 
@@ -33,6 +33,7 @@ clientapp = "federation.client:app"
 experiment = {experiment}
 """
 SUPERLINK = "superlink"
+APP_OF_SERVER = "flwr-serverapp"  # the program that Flower runs `server_app` in
 
 
 class Host:
@@ -68,17 +69,21 @@ class Host:
 
     def start(self, links: Links) -> None:
         """Starts the SuperLink with TLS and node authentication, and tells it the nodes' keys."""
+        wait_until_free(self.host, self.port)
+        database = self.folder / "superlink.db"
+        again = database.is_file()
         links.start(SUPERLINK, [
             "flower-superlink", "--host", self.host, "--port", str(self.port),
             "--ssl-ca-certfile", str(self.folder / "ca.pem"), "--ssl-certfile", str(self.folder / "server.pem"),
             "--ssl-keyfile", str(self.folder / "server.key"), "--enable-supernode-auth",
-            "--database", str(self.folder / "superlink.db"), "--disable-runtime-dependency-installation",
+            "--database", str(database), "--disable-runtime-dependency-installation",
         ], **{VARIABLE: str(self.settings_file)})  # fmt: skip
         links.wait_for(SUPERLINK, self.host, self.port)
         (private_folder(links.folder / "flwr") / "config.toml").write_text(
             f'[superlink]\ndefault = "own"\n\n[superlink.own]\naddress = "{self.host}:{self.port}"\n'
             f'root-certificates = "{self.folder / "ca.pem"}"\n')
-        self.roster = self._register(links)
+        links.lost(SUPERLINK, EXECUTOR)  # has seen it from now on
+        self.roster = self._register(links, again)
 
     def run(
         self, experiment: Experiment, links: Links, on_line: Callable[[dict[str, Any]], None], **options: Any
@@ -110,23 +115,34 @@ class Host:
 
     def _invite(self, client: int) -> None:
         folder = private_folder(self.invitation(client))
-        if not (folder / "node.key").is_file():
+        if not (folder / "node.pub").is_file():  # which is written last
             make_node_key(folder)
         write_atomically(folder / "ca.pem", (self.folder / "ca.pem").read_bytes(), PRIVATE_FILE)
         told = {"client": client, "superlink": f"{self.host}:{self.port}"}
         write_atomically(folder / "node.json", json.dumps(told).encode(), PRIVATE_FILE)
 
-    def _register(self, links: Links) -> dict[int, int]:
-        """Flower's node id -> client; a key is registered once, as the SuperLink's database remembers it."""
+    def _register(self, links: Links, again: bool) -> dict[int, int]:
+        """Flower's node id -> client; a key is registered once, as the SuperLink's database remembers it.
+
+        Args:
+            again: the database is that of an earlier start, which may have been killed between the two notes.
+        """
         path = self.folder / "roster.json"
         known = json.loads(path.read_text()) if path.is_file() else {}
-        for client in range(self.clients):
-            if str(client) not in known:
-                key = str(self.invitation(client) / "node.pub")
-                answer = links.call(["flwr", "supernode", "register", key, "own", "--format", "json"])
-                known[str(client)] = json.loads(answer)["node-id"]
-                write_atomically(path, json.dumps(known).encode(), PRIVATE_FILE)
+        missing = [client for client in range(self.clients) if str(client) not in known]
+        unnoted = self._registered(links) - set(known.values()) if missing and again else set()
+        for client in missing:
+            key = str(self.invitation(client) / "node.pub")
+            # Keys are registered one after the other, so that an id that nobody has noted is the next client's.
+            known[str(client)] = unnoted.pop() if unnoted else json.loads(links.call(
+                ["flwr", "supernode", "register", key, "own", "--format", "json"]))["node-id"]
+            write_atomically(path, json.dumps(known).encode(), PRIVATE_FILE)
         return {int(node): int(client) for client, node in known.items()}
+
+    def _registered(self, links: Links) -> set[int]:
+        """The ids of all nodes whose keys the SuperLink's database has."""
+        answer = json.loads(links.call(["flwr", "supernode", "list", "own", "--format", "json"]))
+        return {int(node["node-id"]) for node in answer["nodes"]}
 
     def _app(self, experiment: Experiment) -> Path:
         """The folder of the app that Flower sends to the nodes: the experiment, and where its code is installed."""
@@ -140,14 +156,16 @@ class Host:
         return folder
 
     def _lines(self, links: Links) -> Iterator[dict[str, Any]]:
-        """The lines of the progress file, as they come, for as long as the SuperLink runs."""
+        """The lines of the progress file, as they come, for as long as the SuperLink and what it started run."""
         read = 0
         while True:
+            lost = links.lost(SUPERLINK, EXECUTOR, APP_OF_SERVER)  # before its last line is read
             lines = self.progress.read_text().splitlines(keepends=True) if self.progress.is_file() else []
             for line in lines[read:]:
                 if line.endswith("\n"):
                     read += 1
                     yield json.loads(line)
-            if links.running[SUPERLINK].poll() is not None:
-                raise PfedmoapError(f"The SuperLink ended: {links.tail(SUPERLINK)}")
+            if lost:
+                raise PfedmoapError(f"The server's {lost} ended before the run did; what is finished is kept, run the "
+                                    f"same again to go on. {links.tail(SUPERLINK)}")
             time.sleep(0.2)

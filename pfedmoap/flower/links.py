@@ -20,6 +20,7 @@ from pfedmoap.system import PRIVATE_FILE, private_folder
 
 GRACE = 5.0  # seconds between asking a process to end and ending it
 PR_SET_PDEATHSIG = 1  # of Linux
+EXECUTOR = "flower-superexec"  # the program by which SuperLink and SuperNodes start apps
 START = 60.0  # seconds that a server may take until it listens
 
 
@@ -34,6 +35,7 @@ class Links:
         self.folder = private_folder(folder)
         self.logs = private_folder(folder / "logs")
         self.running: dict[str, subprocess.Popen] = {}
+        self._seen: set[tuple[str, str]] = set()
         self._on_sigterm: Any = None
 
     def __enter__(self) -> "Links":
@@ -47,11 +49,12 @@ class Links:
     def start(self, name: str, command: Sequence[str], **variables: str) -> None:
         """Starts a process in a group of its own; what it says goes to logs/NAME.log."""
         path = self.logs / f"{name}.log"
+        self._seen = {(other, program) for other, program in self._seen if other != name}
         with open(path, "ab", opener=lambda file, flags: os.open(file, flags, PRIVATE_FILE)) as file:
             self.running[name] = subprocess.Popen(
                 [_program(command[0]), *command[1:]], env=self.environment(**variables), cwd=self.folder,
                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None)
+                preexec_fn=END_WITH_PARENT)
 
     def call(self, command: Sequence[str]) -> str:
         """Runs a short command; its standard output.
@@ -60,7 +63,7 @@ class Links:
             PfedmoapError: it failed.
         """
         done = subprocess.run([_program(command[0]), *command[1:]], env=self.environment(), cwd=self.folder,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, preexec_fn=END_WITH_PARENT)
         if done.returncode:
             raise PfedmoapError(f"{' '.join(command[:3])} failed: {(done.stderr or done.stdout).strip()[-500:]}")
         return done.stdout
@@ -78,12 +81,7 @@ class Links:
         Raises:
             PfedmoapError: it ended or takes too long; with the end of its log.
         """
-        def listens() -> bool:
-            with suppress(OSError), socket.create_connection((host, port), 1):
-                return True
-            return False
-
-        self.wait_until(listens, [name], START)
+        self.wait_until(lambda: listens(host, port), [name], START)
 
     def wait_until(self, done: Callable[[], bool], needed: Sequence[str], seconds: float) -> None:
         """Until something is so, as long as the processes that are needed for it run."""
@@ -95,6 +93,21 @@ class Links:
             if time.monotonic() > until:
                 raise PfedmoapError(f"{', '.join(needed)} took more than {seconds:.0f} s: {self.tail(needed[0])}")
             time.sleep(0.2)
+
+    def lost(self, name: str, *programs: str) -> str | None:
+        """Which program has ended: the process's own, or of those that it started one that was seen here before.
+
+        Flower's processes do not miss each other: without its executor a node waits for answers for ever.
+        """
+        if self.running[name].poll() is not None:
+            return name
+        running = set().union(*map(_words, _family(self.running[name])))
+        for program in programs:
+            if program in running:
+                self._seen.add((name, program))
+            elif (name, program) in self._seen:
+                return program
+        return None
 
     def tail(self, name: str) -> str:
         """The end of a log."""
@@ -115,6 +128,27 @@ class Links:
         _end(families)
         for process in stopping:
             process.wait()
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether anything listens there."""
+    with suppress(OSError), socket.create_connection((host, port), 1):
+        return True
+    return False
+
+
+def wait_until_free(host: str, port: int) -> None:
+    """Until nothing listens there: a killed server's processes take seconds to end.
+
+    Raises:
+        UserError: something else has the port.
+    """
+    until = time.monotonic() + START
+    while listens(host, port):
+        if time.monotonic() > until:
+            raise UserError(f"Another program listens on {host}:{port}: end it, perhaps another server of this folder, "
+                            f"or choose another folder.")
+        time.sleep(0.2)
 
 
 def free_port(host: str) -> int:
@@ -150,12 +184,22 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+END_WITH_PARENT = _end_with_parent if sys.platform == "linux" else None
+
+
 def _family(process: subprocess.Popen) -> list[psutil.Process]:
     """A process and all that it started; Flower gives some of them groups of their own."""
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(process.pid)
         return [first, *first.children(recursive=True)]
     return []
+
+
+def _words(process: psutil.Process) -> set[str]:
+    """The words of its command line without folders; of a process that has ended none."""
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return {Path(word).name for word in process.cmdline()}
+    return set()
 
 
 def _end(family: Sequence[psutil.Process]) -> None:

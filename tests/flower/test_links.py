@@ -1,18 +1,21 @@
 """What is started is stopped, with everything that it started in turn; and files are private."""
 
+import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from pfedmoap.errors import PfedmoapError
+from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.flower import Links
-from pfedmoap.flower.links import free_port
+from pfedmoap.flower.links import free_port, wait_until_free
 from pfedmoap.system import write_atomically
 
 CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], " \
@@ -72,6 +75,81 @@ def test_a_process_that_ends_is_named_with_the_end_of_its_log(tmp_path):
         links.start("broken", [sys.executable, "-c", "print('no such port'); raise SystemExit(3)"])
         with pytest.raises(PfedmoapError, match=r"(?s)broken ended with code 3.*no such port"):
             links.wait_for("broken", "127.0.0.1", free_port("127.0.0.1"))
+
+
+EXECUTING = "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', " \
+            "'import time; time.sleep(60)', '/bin/executor'], start_new_session=True); print(child.pid, flush=True); " \
+            "time.sleep(60)"
+
+
+def test_a_helper_that_ended_is_missed_though_its_process_goes_on(tmp_path):
+    """As Flower's executor, which neither SuperLink nor SuperNode misses: they would wait for ever."""
+    with Links(tmp_path) as links:
+        links.start("node", [sys.executable, "-c", EXECUTING])
+        assert links.lost("node", "other") is None  # what was never there is not missed
+        until = time.monotonic() + 30
+        while not (said := (links.logs / "node.log").read_text().strip()) or not links._seen:
+            assert links.lost("node", "executor") is None and time.monotonic() < until
+            time.sleep(0.05)
+        psutil.Process(int(said)).kill()
+        while links.lost("node", "executor") is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert links.lost("node", "executor") == "executor" and links.running["node"].poll() is None
+        links.kill("node")
+        links.start("node", [sys.executable, "-c", "import time; time.sleep(60)"])
+        assert links.lost("node", "executor") is None  # a new start has not had it yet
+        links.running["node"].kill()
+        links.running["node"].wait()
+        assert links.lost("node", "executor") == "node"
+
+
+def test_a_port_is_waited_for_until_the_killed_server_has_left_it(monkeypatch):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        monkeypatch.setattr("pfedmoap.flower.links.START", 0.3)
+        with pytest.raises(UserError, match=f"Another program listens on 127.0.0.1:{port}"):
+            wait_until_free("127.0.0.1", port)
+    wait_until_free("127.0.0.1", port)
+
+
+class Register:
+    """A SuperLink that registers a key once, and is killed with its host after so many calls."""
+
+    def __init__(self, calls):
+        self.keys, self.calls = {}, calls
+
+    def call(self, command):
+        if command[:3] == ["flwr", "supernode", "list"]:
+            return json.dumps({"success": True, "nodes": [{"node-id": str(node)} for node in self.keys.values()]})
+        key = Path(command[3]).read_text()
+        if key in self.keys:
+            raise PfedmoapError("Public key already in use")
+        self.keys[key] = 100 + len(self.keys)
+        self.calls -= 1
+        if self.calls == 0:
+            raise KeyboardInterrupt  # before the answer is noted
+        return json.dumps({"success": True, "node-id": self.keys[key]})
+
+
+@pytest.mark.parametrize("killed_in", [1, 2, 3])
+def test_a_kill_between_a_registration_and_its_note_costs_nothing(killed_in, tmp_path):
+    hosting = pytest.importorskip("pfedmoap.flower.hosting", exc_type=ImportError)
+    register = Register(killed_in)
+    with pytest.raises(KeyboardInterrupt):
+        hosting.Host(3, tmp_path)._register(register, again=False)
+    host = hosting.Host(3, tmp_path)
+    roster = host._register(register, again=True)
+    assert roster == {register.keys[(host.invitation(client) / "node.pub").read_text()]: client for client in range(3)}
+    assert hosting.Host(3, tmp_path)._register(register, again=True) == roster
+
+
+def test_a_kill_between_the_two_halves_of_a_key_makes_it_anew(tmp_path):
+    hosting = pytest.importorskip("pfedmoap.flower.hosting", exc_type=ImportError)
+    (hosting.Host(1, tmp_path).invitation(0) / "node.pub").unlink()
+    assert (hosting.Host(1, tmp_path).invitation(0) / "node.pub").is_file()
 
 
 def test_no_telemetry_one_thread_and_private_logs(tmp_path):

@@ -16,6 +16,7 @@ import argparse
 import csv
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder of soak.csv and soak.md")
     parser.add_argument("--keep", action="store_true", help="keep the folders that were worked in, and say where")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what was started, too
     works = [WORKS[name] for name in options.works.split(",")]
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     options.out.mkdir(parents=True, exist_ok=True)

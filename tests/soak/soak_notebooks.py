@@ -55,6 +55,6 @@ def asks(folder: Path) -> list[Command]:
     return [Command("verify", pfedmoap("verify", "--profile", "smoke", "--results", folder / "results", "--json"))]
 
 
-NOTEBOOKS = Work("notebooks", commands, left, asks=asks, shown=timeless,
+NOTEBOOKS = Work("notebooks", commands, left, asks=asks, shown=timeless, limit=600,
                  compared="records and tables without seconds, figures byte for byte, what the notebooks show, what "
                           "`pfedmoap verify --json` says")
