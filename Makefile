@@ -11,6 +11,8 @@ TORCH_INDEX ?=
 LEAST_GB := 8
 OUT ?= build/gpu-check
 MINUTES ?= 8
+KILLS ?= 40
+SEED ?= 0
 PRETRAINED ?= build/embedded-clip
 PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pinned"], sep="\n")
 
@@ -18,7 +20,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check mutants bench gpu-check gpu-wheels embedded-clip clean
+.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check soak mutants bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +74,10 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	PFEDMOAP_KILLS=9 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
+
+soak: $(INSTALLED) ## kill commands of all kinds KILLS=40 times at moments of SEED=0, from outside; an hour; installs Flower
+	$(FLOWER)
+	$(BIN)/python tests/soak/soak.py --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 mutants: $(INSTALLED) ## put 3,000 faults into the core, one at a time: does a test notice? an hour; installs mutmut
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || \

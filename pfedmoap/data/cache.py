@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pfedmoap.errors import UserError
+from pfedmoap.system import write_atomically
 
 FOLDER = re.compile(r"(?P<dataset>.+)-(?P<data>[0-9a-f]{12})")
 TABLE = re.compile(
@@ -85,7 +86,8 @@ def write_backbone(folder: Path, fingerprint: str, model: str, weights: str) -> 
     """Notes which CLIP has a fingerprint, as the tables' names hold the fingerprint alone."""
     path = folder / f"{fingerprint[:12]}.json"
     if not path.is_file():
-        path.write_text(json.dumps({"model": model, "weights": weights, "fingerprint": fingerprint}))
+        noted = {"model": model, "weights": weights, "fingerprint": fingerprint}
+        write_atomically(path, json.dumps(noted).encode())  # half a note would stay
 
 
 def _describe(path: Path, folder: re.Match, table: re.Match) -> CachedTable:

@@ -42,6 +42,21 @@ def test_backbone_that_is_not_noted_is_called_by_its_fingerprint(filled):
     assert cache.cached_tables(filled)[0].backbone == "0" * 12
 
 
+def test_a_note_that_a_kill_cut_short_is_not_there_and_is_written_later(tmp_path, monkeypatch):
+    note = "0" * 64, "linear", "seed 0"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pfedmoap.system.files.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache.write_backbone(tmp_path, *note)
+    assert not list(tmp_path.glob("*.json"))
+    cache.write_backbone(tmp_path, *note)
+    assert json.loads((tmp_path / f"{'0' * 12}.json").read_text())["model"] == "linear"
+
+
 def test_pruned_tables_are_gone_and_the_others_stay(filled):
     (filled / "notes.txt").touch()
     chosen = cache.cached_tables(filled)[:3]
