@@ -80,7 +80,10 @@ def in_processes(work: Work, tasks: Sequence[Task], jobs: int, bar: tqdm) -> lis
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), processes, _start_worker, (steps,))
     try:
-        futures = [executor.submit(_call, work, task) for task in tasks]
+        try:
+            futures = [executor.submit(_call, work, task) for task in tasks]
+        except (EOFError, ConnectionError) as error:  # the server that workers are forked from was killed
+            raise BrokenProcessPool from error
         _watch(futures, steps, bar)
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
