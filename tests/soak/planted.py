@@ -18,6 +18,9 @@ if "--undisturbed" not in sys.argv:
         time.sleep(600)
     if fault == "ends":
         sys.exit("error: the lock is taken")
+    if fault == "speaks of Ctrl-C":
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
     if fault == "complains":
         sys.stderr.write("Traceback (most recent call last):\nEOFError\n")
     if fault == "leaves a process":

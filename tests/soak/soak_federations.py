@@ -52,6 +52,6 @@ def differs(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     return problems
 
 
-FEDERATIONS = Work("federations", commands, left, differs=differs, most=5, limit=600,
+FEDERATIONS = Work("federations", commands, left, differs=differs, most=5,
                    compared="records without seconds; after the kill of a node those of the rounds before it, and that "
                             "an event says why a client is missing")

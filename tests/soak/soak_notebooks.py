@@ -8,7 +8,7 @@ from pathlib import Path
 from contents import BY_CLOCK, features, records, timeless
 from striking import Command, Work, pfedmoap
 
-NAMES = "table2", "figure4"
+NAMES = ("table2",)
 METHODS = "methods=promptfl,pfedmoap"
 
 
@@ -55,6 +55,6 @@ def asks(folder: Path) -> list[Command]:
     return [Command("verify", pfedmoap("verify", "--profile", "smoke", "--results", folder / "results", "--json"))]
 
 
-NOTEBOOKS = Work("notebooks", commands, left, asks=asks, shown=timeless, limit=600,
+NOTEBOOKS = Work("notebooks", commands, left, asks=asks, shown=timeless,
                  compared="records and tables without seconds, figures byte for byte, what the notebooks show, what "
                           "`pfedmoap verify --json` says")

@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 
 MARK = "SOAK_MARK"  # "LIFE COMMAND START" in the environment of a command and of all that it starts
-POLL = 0.02
+POLL = 0.05
+INTERRUPTED = 130  # the exit code after Ctrl-C, which nobody pressed
 KINDS = {"process": 0.6, "group": 0.25, "all": 0.15}  # what a SIGKILL hits, and how often
 
 
@@ -63,7 +64,7 @@ class Work:
     shown: Callable[[str, Path], str] = lambda text, folder: text
     harmless: Callable[[str], bool] = lambda name: False
     differs: Callable[[dict[str, str], dict[str, str]], list[str]] | None = None
-    limit: float = 240.0
+    limit: float = 900.0
     grace: float = 60.0
     most: int = 5
 
@@ -220,11 +221,13 @@ class _Run:
             del self.running[name]
             for hit in start.hits:
                 hit.ended[name] = code
-            stopping = start.command.attends and code in (0, 130) and not self.wanted()
+            stopping = start.command.attends and code in (0, INTERRUPTED) and not self.wanted()
             if "Traceback" in start.said and not start.hits:
                 self.life.problems.append(f"traceback of {name}: {_last(start.said)}")
             elif code == 0 or stopping:
                 self.done.add(name)
+            elif code == INTERRUPTED:
+                self.life.problems.append(f"{name} spoke of Ctrl-C after {self._last_hit()}: {_last(start.said)}")
             elif start.hits:
                 self.waiting.append(start.command)
             else:

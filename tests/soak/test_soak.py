@@ -26,6 +26,7 @@ FOUND = {
     "leaves a process": ["process left: python -c"],
     "complains": ["traceback of planted: EOFError"],
     "ends": ["planted ended with 1, unhurt: error: the lock is taken"],
+    "speaks of Ctrl-C": ["planted spoke of Ctrl-C after a kill of python planted.py: interrupted"],
     "waits for ever": ["hang: planted after a kill of python planted.py"],
 }
 
