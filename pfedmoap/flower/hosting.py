@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ class Host:
             f'[superlink]\ndefault = "own"\n\n[superlink.own]\naddress = "{self.host}:{self.port}"\n'
             f'root-certificates = "{self.folder / "ca.pem"}"\n')
         links.lost(SUPERLINK, EXECUTOR)  # has seen it from now on
+        if again:
+            self._stop_earlier_runs(links)
         self.roster = self._register(links, again)
 
     def run(
@@ -138,6 +141,13 @@ class Host:
                 ["flwr", "supernode", "register", key, "own", "--format", "json"]))["node-id"]
             write_atomically(path, json.dumps(known).encode(), PRIVATE_FILE)
         return {int(node): int(client) for client, node in known.items()}
+
+    def _stop_earlier_runs(self, links: Links) -> None:
+        """Of starts that were killed: the SuperLink's database has them, and would run them beside the new one."""
+        for run in json.loads(links.call(["flwr", "list", "own", "--format", "json"]))["runs"]:
+            if not run["status"].startswith("finished"):
+                with suppress(PfedmoapError):  # it has ended meanwhile
+                    links.call(["flwr", "stop", str(run["run-id"]), "own"])
 
     def _registered(self, links: Links) -> set[int]:
         """The ids of all nodes whose keys the SuperLink's database has."""

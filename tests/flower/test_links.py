@@ -146,6 +146,24 @@ def test_a_kill_between_a_registration_and_its_note_costs_nothing(killed_in, tmp
     assert hosting.Host(3, tmp_path)._register(register, again=True) == roster
 
 
+def test_runs_of_a_killed_server_are_stopped_and_finished_ones_left_alone(tmp_path):
+    hosting = pytest.importorskip("pfedmoap.flower.hosting", exc_type=ImportError)
+    states = {"1": "finished:completed", "2": "pending", "3": "running", "4": "finished:failed", "5": "starting"}
+    stopped = []
+
+    class Links:
+        def call(self, command):
+            if command[:3] == ["flwr", "list", "own"]:
+                return json.dumps({"runs": [{"run-id": run, "status": status} for run, status in states.items()]})
+            assert command[:2] == ["flwr", "stop"] and command[3:] == ["own"]
+            stopped.append(command[2])
+            if command[2] == "3":
+                raise PfedmoapError("it has ended meanwhile")
+
+    hosting.Host(1, tmp_path)._stop_earlier_runs(Links())
+    assert stopped == ["2", "3", "5"]
+
+
 def test_a_kill_between_the_two_halves_of_a_key_makes_it_anew(tmp_path):
     hosting = pytest.importorskip("pfedmoap.flower.hosting", exc_type=ImportError)
     (hosting.Host(1, tmp_path).invitation(0) / "node.pub").unlink()

@@ -1,4 +1,4 @@
-"""Notebooks in batch: `pfedmoap reproduce`, with its kernels and their workers."""
+"""A notebook in batch: `pfedmoap reproduce`, with the processes that it executes it in, and its kernel."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ METHODS = "methods=promptfl,pfedmoap"
 def commands(folder: Path) -> list[Command]:
     places = ("--results", folder / "results", "--figures", folder / "figures", "--cache-dir", folder / "cache")
     return [Command("reproduce", pfedmoap("reproduce", *NAMES, "--profile", "smoke", "--seeds", 1, "-p", METHODS,
-                                          "--jobs", 2, *places))]
+                                          "--jobs", 1, "--timeout", 0, *places))]
 
 
 def left(folder: Path) -> dict[str, str]:
