@@ -21,7 +21,8 @@ from pfedmoap.system import PRIVATE_FILE, private_folder
 GRACE = 5.0  # seconds between asking a process to end and ending it
 PR_SET_PDEATHSIG = 1  # of Linux
 EXECUTOR = "flower-superexec"  # the program by which SuperLink and SuperNodes start apps
-START = 60.0  # seconds that a server may take until it listens
+START = 300.0  # seconds that a server may take until it listens; on a busy machine more than 60 were seen
+FREED = 60.0  # seconds that a killed one may take until it leaves its port
 
 
 class Links:
@@ -143,7 +144,7 @@ def wait_until_free(host: str, port: int) -> None:
     Raises:
         UserError: something else has the port.
     """
-    until = time.monotonic() + START
+    until = time.monotonic() + FREED
     while listens(host, port):
         if time.monotonic() > until:
             raise UserError(f"Another program listens on {host}:{port}: end it, perhaps another server of this folder, "

@@ -109,7 +109,7 @@ def test_a_port_is_waited_for_until_the_killed_server_has_left_it(monkeypatch):
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        monkeypatch.setattr("pfedmoap.flower.links.START", 0.3)
+        monkeypatch.setattr("pfedmoap.flower.links.FREED", 0.3)
         with pytest.raises(UserError, match=f"Another program listens on 127.0.0.1:{port}"):
             wait_until_free("127.0.0.1", port)
     wait_until_free("127.0.0.1", port)

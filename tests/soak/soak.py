@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from soak_features import FEATURES
@@ -37,18 +37,23 @@ HEADINGS = ["work", "kills", "of one process", "of a group", "of all", "lives", 
             "as undisturbed", "found"]  # fmt: skip
 
 
-def soak(work: Work, kills: int, seed: int, folder: Path) -> list[Life]:
-    """Has a work done until it was killed so many times; the first life is the undisturbed one."""
+def soak(work: Work, kills: int, seed: int, folder: Path) -> Iterator[list[Life]]:
+    """Has a work done until it was killed so many times.
+
+    Yields:
+        The lives so far, the first of which is the undisturbed one, after each life.
+    """
     moments = random.Random(f"{seed} {work.name}")
     whole = live(work, folder / "whole")
     say(f"{work.name}: undisturbed in {whole.seconds:.0f} s, {len(whole.content)} things to compare")
     lives = [whole]
+    yield lives
     while not whole.problems and (left := kills - sum(len(life.hits) for life in lives)) > 0:
         planned = strikes(moments, whole.seconds, min(left, work.most))
         lives.append(life := live(work, folder / f"life-{len(lives)}", planned, whole))
         say(f"{work.name}: life {len(lives) - 1}, {len(life.hits)} kills, {life.starts} starts, {life.seconds:.0f} s: "
             f"{'; '.join(life.problems) or 'as undisturbed'}")
-    return lives
+        yield lives
 
 
 def rows(work: Work, lives: Sequence[Life]) -> list[list]:
@@ -103,10 +108,10 @@ def main() -> None:
     found = False
     for place, work in enumerate(works):
         share = (options.kills + len(works) - 1 - place) // len(works)
-        lives = soak(work, share, options.seed, folder / work.name)
-        merge(options.out / "soak.csv", COLUMNS, rows(work, lives), [work.name])
-        table = merge(options.out / "soak_works.csv", HEADINGS, [summary(work, lives)], [work.name])
-        (options.out / "soak.md").write_text(f"{tabulate(table, HEADINGS, 'github')}\n")
+        for lives in soak(work, share, options.seed, folder / work.name):  # what is known is written after each
+            merge(options.out / "soak.csv", COLUMNS, rows(work, lives), [work.name])
+            table = merge(options.out / "soak_works.csv", HEADINGS, [summary(work, lives)], [work.name])
+            (options.out / "soak.md").write_text(f"{tabulate(table, HEADINGS, 'github')}\n")
         found = found or any(life.problems for life in lives)
     print((options.out / "soak.md").read_text())
     if options.keep:

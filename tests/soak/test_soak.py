@@ -56,7 +56,7 @@ def test_what_is_planted_is_found(fault, kind, tmp_path):
 
 def test_what_was_found_is_in_the_table_and_ends_with_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(soak, "strikes", lambda *_: [AT_ONCE])
-    lives = soak.soak(planted("is wrong"), 2, 0, tmp_path)
+    *_, lives = soak.soak(planted("is wrong"), 2, 0, tmp_path)
     assert len(lives) == 3
     assert [row[-1] for row in soak.rows(planted("is wrong"), lives)] == ["different: result"] * 2
     line = soak.summary(planted("is wrong"), lives)
