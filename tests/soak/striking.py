@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 MARK = "SOAK_MARK"  # "LIFE COMMAND START" in the environment of a command and of all that it starts
-POLL = 0.05
+POLL = 0.1
 INTERRUPTED = 130  # the exit code after Ctrl-C, which nobody pressed
 KINDS = {"process": 0.6, "group": 0.25, "all": 0.15}  # what a SIGKILL hits, and how often
 
@@ -50,7 +50,6 @@ class Work:
         shown: of what these print and the folder, what is compared too.
         compared: what is compared, in words.
         differs: what is wrong with one life's content, held against that of the undisturbed one.
-        harmless: whether a file that an undisturbed run does not leave hinders nothing.
         limit: seconds after which a work in which nothing was killed or started is taken for hanging.
         grace: seconds that a process may outlive the command that started it.
         most: kills of one life, after which it may go on to its end.
@@ -62,7 +61,6 @@ class Work:
     compared: str
     asks: Callable[[Path], Sequence[Command]] = lambda folder: ()
     shown: Callable[[str, Path], str] = lambda text, folder: text
-    harmless: Callable[[str], bool] = lambda name: False
     differs: Callable[[dict[str, str], dict[str, str]], list[str]] | None = None
     limit: float = 900.0
     grace: float = 60.0
@@ -144,8 +142,13 @@ def live(work: Work, folder: Path, planned: Sequence[Strike] = (), whole: Life |
     folder.mkdir(parents=True)
     life = Life()
     _Run(work, folder, life, list(planned)).go()
-    if life.problems:
-        return life
+    if not life.problems:
+        _compare(work, folder, life, whole)
+    life.problems = [problem.replace(str(folder), "FOLDER") for problem in life.problems]
+    return life
+
+
+def _compare(work: Work, folder: Path, life: Life, whole: Life | None) -> None:
     life.content = work.left(folder)
     life.files = set(_files(folder))
     for command in work.asks(folder):
@@ -163,8 +166,7 @@ def live(work: Work, folder: Path, planned: Sequence[Strike] = (), whole: Life |
         differs = work.differs or differences
         life.problems += differs(life.content, whole.content)
         life.extra = sorted(life.files - whole.files)
-        life.problems += [f"left over: {name}" for name in life.extra if not work.harmless(name)]
-    return life
+        life.problems += [f"left over: {name}" for name in life.extra]
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
