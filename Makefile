@@ -18,7 +18,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check mutants bench gpu-check gpu-wheels embedded-clip clean
+.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check hostile mutants bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	PFEDMOAP_KILLS=9 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
+
+hostile: $(INSTALLED) ## try a thousand hostile inputs, from spoiled records to poisoned uploads: none does harm; half an hour
+	$(BIN)/python tests/hostile/hostile.py $(ARGS)
 
 mutants: $(INSTALLED) ## put 3,000 faults into the core, one at a time: does a test notice? an hour; installs mutmut
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || \

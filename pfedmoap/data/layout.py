@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet, Split
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
+from pfedmoap.system import is_plain
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 SPLIT_SEED = 0
@@ -154,6 +155,14 @@ def check_inside(path: Path, files: Collection[str]) -> None:
     outside = next((file for file in files if file.startswith("/") or ".." in file.split("/")), None)
     if outside:
         raise UserError(f"{path} points outside its folder ({outside}): download it again or remove it")
+    refuse_odd(files, f"file in {path}")
+
+
+def refuse_odd(names: Iterable[str], kind: str) -> None:
+    """Refuses names that cannot be shown as they are: with control characters, or with bytes that are no text."""
+    for name in names:
+        if not is_plain(name):
+            raise UserError(f"the name of a {kind} cannot be read as text ({name!a}): rename it")
 
 
 def check_pairs(path: Path, pairs: Collection[tuple[int, str]]) -> None:
@@ -191,7 +200,11 @@ def image_set(
             are not part of the fingerprint.
     """
     places = (folder, test_folder or folder)
+    for names, kind in ((class_names, "class"), (domain_names, "domain"), (clients, "client")):
+        refuse_odd(names, f"{kind} of {name}")
     class_names = tuple(class_name.replace("_", " ") for class_name in class_names)
+    if not all(class_name.strip() for class_name in class_names):
+        raise UserError(f"a class of {name} in {folder} has an empty name: give it one")
     if len(set(class_names)) < len(class_names):
         twice = next(class_name for class_name in class_names if class_names.count(class_name) > 1)
         raise UserError(f"two classes of {name} are called {twice!r}: rename one of their folders in {folder}")

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "paths": ["NOTEBOOKS", "PROFILES", "PUBLISHED", "ROOT", "SHIPPED", "as_file_name", "cache_dir", "figures_dir",
                   "results_dir"],
         "processes": ["end_with_parent", "in_processes", "one_thread"],
+        "shown": ["is_plain", "printable"],
         "stored": ["compute_missing"],
     },
 )

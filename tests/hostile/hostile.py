@@ -67,11 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reliability")
     parser.add_argument("--only", help="kinds or names that have this in them")
+    parser.add_argument("--every", type=int, default=1, help="only each so manieth")
     chosen = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
         base = bases.make(folder / "base")
         tried = [one for one in inputs(base) if not chosen.only or chosen.only in f"{one.kind}: {one.name}"]
+        tried = tried[:: chosen.every]
         outcomes = [
             examine(one, folder / str(number))
             for number, one in enumerate(tqdm(tried, desc="hostile inputs", unit="input"))
@@ -82,7 +84,7 @@ def main() -> None:
     for one in faults:
         print(f"{one.kind}: {one.name}: {one.fault} ({one.said})")
     print(tabulate(summary(outcomes), headers="keys", tablefmt="pipe"))
-    if not chosen.only:
+    if not chosen.only and chosen.every == 1:
         chosen.out.mkdir(parents=True, exist_ok=True)
         frame = pd.DataFrame([vars(one) for one in outcomes])
         frame.to_csv(chosen.out / "hostile.csv", index=False, lineterminator="\n")
