@@ -137,10 +137,12 @@ def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], li
     """
     with readable(path):
         content = json.loads(path.read_text())
-        rows = {part: [(str(file), int(label), str(name)) for file, label, name in content[part]] for part in content}
+        rows = {part: [_row(*row) for row in content[part]] for part in content}
         train, test = rows["train"], rows["test"]
     every_row = [row for part in rows.values() for row in part]
     check_inside(path, [file for file, _, _ in every_row])
+    if both := {file for file, _, _ in train} & {file for file, _, _ in test}:
+        raise UserError(f"{path} has {len(both)} images for training and for testing ({min(both)}): download it again")
     class_names = dict(sorted({label: name for _, label, name in every_row}.items()))
     if list(class_names) != list(range(len(class_names))):
         raise UserError(f"the labels in {path} are not 0, 1, 2, ...: download it again or remove it")
@@ -148,6 +150,12 @@ def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], li
     if in_class_folders:  # "a/airplane_cabin" and not "airplane_cabin": SUN397 has many folders called "indoor"
         check_pairs(path, {(label, str(PurePosixPath(file).parent)) for file, label, _ in every_row if "/" in file})
     return list(class_names.values()), *([Entry(file, label) for file, label, _ in part] for part in (train, test))
+
+
+def _row(file: str, label: int, name: str) -> tuple[str, int, str]:
+    if not (isinstance(file, str) and type(label) is int and isinstance(name, str)):
+        raise TypeError(f"a row is [{file!r}, {label!r}, {name!r}] in place of [path, label, class name]")
+    return file, label, name
 
 
 def check_inside(path: Path, files: Collection[str]) -> None:

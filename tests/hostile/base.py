@@ -1,5 +1,6 @@
 """What the hostile inputs are made from, and what they are held against: one small undisturbed run and its files."""
 
+import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ SETTINGS = {
     "test-images": "20",
 }
 RUN = ("run", *(word for name, value in SETTINGS.items() for word in (f"--{name}", value)))
+NEEDED = ("pfedmoap.commands.app", "pfedmoap.commands.console", "pfedmoap.commands.options",
+          "pfedmoap.commands.progress",
+          "pfedmoap.reports.page.html", "pfedmoap.reports.page.markdown", "pfedmoap.reports.artefact",
+          "pfedmoap.reports.crate", "pfedmoap.data.sheets", "pfedmoap.data.downloads", "pfedmoap.flower.ingest",
+          "pfedmoap.batch.jobs", "papermill.translators", "markdown_it", "scipy.stats", "scipy.io")
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ class Base:
 
 
 def make(folder: Path) -> Base:
-    """Does the undisturbed run."""
+    """Does the undisturbed run, and imports what inputs are tried on, once for all their processes."""
+    for module in NEEDED:
+        importlib.import_module(module)
     from pfedmoap.commands.options import build_experiments
     from pfedmoap.experiments import Personalised, Place, Store, prepare, run
 

@@ -133,7 +133,7 @@ def _in_process(hostile: Hostile, folder: Path, limit: float) -> int | None:
     if child == 0:
         status = 70
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             for name, number in (("printed", 1), ("complained", 2)):
                 os.dup2(os.open(folder.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

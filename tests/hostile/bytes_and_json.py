@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 CODE = "__import__('os').system('{}')"  # to be filled with a shell command
-VALUES = [None, True, -1, 1.5, 10**400, float("nan"), float("-inf"), "", "x", [], {}, [[]], {"$ref": "#"}, "<img src=x onerror=alert(1)>",
+VALUES = [None, True, -1, 1.5, 10**400, float("nan"), float("-inf"), "", "x", [], {}, [[]],
+          {"$ref": "#"}, "<img src=x onerror=alert(1)>",
           "\x1b[2J\x1b]0;owned\x07", "\u202egpj.exe", "a\x00b", "../../../secret.txt"]  # fmt: skip
 
 

@@ -19,9 +19,17 @@ from PIL import Image
 
 SPLIT = "caltech-101/split_zhou_Caltech101.json"
 IMAGES = "caltech-101/101_ObjectCategories"
-EXAMINED = command("data", "caltech101", "--data-root", "{}", "--check")
 OWN = command("data", "folders", "--data-root", "{}", "--check")
 LISTED = command("data", "folders", "--data-root", "{}/list.csv", "--check")
+
+
+def examined(folder: Path) -> str:
+    """Loads the set and opens every picture."""
+    from pfedmoap.experiments import load_dataset
+
+    found = load_dataset("caltech101", folder)
+    pictures = sum(image.width > 0 for part in (found.train, found.test) for image in part.images)
+    return f"{len(found.class_names)} classes, {pictures} pictures: {', '.join(found.class_names)[:2000]}"
 
 
 def accepted(folder: Path, printed: str) -> str | None:
@@ -46,10 +54,12 @@ def split_files(base: bases.Base) -> Iterator[Hostile]:
     def with_row(*row, part: str = "train") -> dict:
         return good | {part: [*good[part], list(row)]}
 
-    files = ["../../../../secret.txt", "/etc/passwd", "a/../../../../secret.txt", "..\\..\\secret.txt", "C:\\secret.jpg",
+    files = ["../../../../secret.txt", "/etc/passwd", "a/../../../../secret.txt", "..\\..\\secret.txt",
+             "C:\\secret.jpg",
              "\\\\server\\share\\a.jpg", "~/secret.jpg", "file:///etc/passwd", "http://localhost:1/a.jpg", "", ".", "/",
              f"{names[0]}/0.jpg\x00.txt", f"{names[0]}/\x1b[2J.jpg", f"{names[0]}/\u202egpj.exe", "a" * 5000,
-             "$(touch x).jpg", "`touch x`.jpg", "| touch x", f"{names[0]}", f"{names[0]}/", "<script>.jpg", "%2e%2e/x.jpg",
+             "$(touch x).jpg", "`touch x`.jpg", "| touch x", f"{names[0]}", f"{names[0]}/", "<script>.jpg",
+             "%2e%2e/x.jpg",
              "\ud800.jpg"]  # fmt: skip
     made = {f"the path {file!a}"[:60]: with_row(file, 0, names[0]) for file in files}
     made |= {
@@ -91,35 +101,30 @@ def split_files(base: bases.Base) -> Iterator[Hostile]:
         "two names for a label": with_row(f"{names[0]}/0.jpg", 0, "x"),
         "a label in two folders": with_row(f"{names[1]}/0.jpg", 0, names[0]),
     }
-    believed = {"another part", "a row twice"}
+    believed = {"another part"}
     for name, document in made.items():
         yield Hostile(
             "split file",
             name,
             partial(put, json.dumps(document).encode()),
-            EXAMINED,
-            accepted if name in believed or name.startswith("the class name") else _says_problem,
+            examined,
+            accepted if name in believed or name.startswith("the class name") else None,
         )
     for name, content in [*other_documents(), *spoiled(json.dumps(good).encode(), 0)]:
         fine = name == "a byte order mark first"
-        yield Hostile("split file", name, partial(put, content), EXAMINED, accepted if fine else None)
+        yield Hostile("split file", name, partial(put, content), examined, accepted if fine else None)
     yield Hostile(
         "split file",
         "train and test images the same",
         partial(put, json.dumps(good | {"test": good["train"]}).encode()),
-        EXAMINED,
-        _says_problem,
+        examined,
     )
 
     def linked(folder: Path) -> None:
         put(json.dumps(with_row(f"{names[0]}/link.jpg", 0, names[0])).encode(), folder)
         (folder / IMAGES / names[0] / "link.jpg").symlink_to(folder.parent / "secret.txt")
 
-    yield Hostile("split file", "a picture that is a link to another's text", linked, EXAMINED)
-
-
-def _says_problem(folder: Path, printed: str) -> str | None:
-    return None if "problem" in printed else "it is believed"
+    yield Hostile("split file", "a picture that is a link to another's text", linked, examined)
 
 
 def csv_files(base: bases.Base) -> Iterator[Hostile]:
@@ -160,7 +165,8 @@ def csv_files(base: bases.Base) -> Iterator[Hostile]:
     yield odd("a row twice, spelt otherwise", plain + f"./photographs/../{first},{label}\n")
     yield odd("a picture in two classes", plain + f"{first},{rows[-1][1]}\n")
     yield odd("a doubled slash in a path that is there", plain + f"{first.replace('/', '//')},{label}\n")
-    for path in ("../secret.txt", "/etc/passwd", "..\\secret.txt", "photographs/../../secret.txt", "~/x.jpg", "C:\\x.jpg",
+    for path in ("../secret.txt", "/etc/passwd", "..\\secret.txt", "photographs/../../secret.txt", "~/x.jpg",
+                 "C:\\x.jpg",
                  "file:///etc/passwd", "http://localhost:1/x.jpg", "=cmd|' /C calc'!A0", "@SUM(1)", "|touch x",
                  "$(touch x)", "photographs", ".", "list.csv", "\x1b[2J.jpg", "\u202egpj.exe", "a" * 5000, "x\x00y.jpg",
                  "/dev/zero", "/dev/stdin", "/proc/self/environ"):  # fmt: skip
@@ -248,7 +254,8 @@ def pictures(base: bases.Base) -> Iterator[Hostile]:
     for name, content in spoiled(photograph, 6):
         yield Hostile("picture", f"a JPEG, {name}", partial(put, "x.jpg", content), OWN, accepted)
     bombs = {"a PNG of 10 gigapixels": _png(100_000, 100_000), "a PNG of no pixels": _png(0, 0),
-             "a PNG of a line": _png(60_000, 1), "a GIF of 65,535 by 65,535": b"GIF89a\xff\xff\xff\xff\x80\x00\x00" + bytes(6),
+             "a PNG of a line": _png(60_000, 1),
+             "a GIF of 65,535 by 65,535": b"GIF89a\xff\xff\xff\xff\x80\x00\x00" + bytes(6),
              "a BMP of 2 gigapixels": _bmp(46_000, 46_000), "a PPM of a petabyte": b"P6 33554432 33554432 255\n",
              "a TIFF whose directory is itself": b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00",
              "a PNG of 300 MB in 300 kB": _png(10_000, 10_000)}  # fmt: skip
@@ -288,7 +295,8 @@ def _odd_files(base: bases.Base) -> Iterator[Hostile]:
     }
     for name, make in kinds.items():
         yield Hostile("picture", name, partial(beside, make), OWN, accepted)
-    for name in ("<img src=x onerror=alert(1)>.jpg", "\x1b[2J.jpg", "\u202egpj.jpg", "a\nb.jpg", "-rf.jpg", "$(touch x).jpg",
+    for name in ("<img src=x onerror=alert(1)>.jpg", "\x1b[2J.jpg", "\u202egpj.jpg", "a\nb.jpg", "-rf.jpg",
+                 "$(touch x).jpg",
                  "; touch x.jpg", "\udcff.jpg", "a" * 250 + ".jpg", "con.jpg", "%s%n.jpg"):  # fmt: skip
 
         def named(own: Path, name: str = name) -> None:

@@ -2,8 +2,8 @@
 
     make hostile
 
-writes `results/reliability/hostile.csv`, a line per input, and prints a line per kind. It fails if anything was executed,
-poisoned, hung, or ended in a traceback.
+writes `results/reliability/hostile.csv`, a line per input, and prints a line per kind. It fails if anything was
+executed, poisoned, hung, or ended in a traceback.
 """
 
 import argparse

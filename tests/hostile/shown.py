@@ -28,8 +28,8 @@ MARKDOWN = (
     "[^1]: x",
     "http://localhost:1/",
 )
-LATEX = ("\\input{/etc/passwd}", "\\write18{touch x}", "\\end{tabular}", "a & b", "100 % sure", "$x$", "x_y^z", "#1", "~", "\\\\",
-         "{", "^^5cinput")  # fmt: skip
+LATEX = ("\\input{/etc/passwd}", "\\write18{touch x}", "\\end{tabular}", "a & b", "100 % sure", "$x$", "x_y^z", "#1",
+         "~", "\\\\", "{", "^^5cinput")  # fmt: skip
 ALLOWED_SCRIPTS = 1  # the page's own
 
 
@@ -222,8 +222,10 @@ def parameters(base: bases.Base) -> Iterator[Hostile]:
         canary = folder.parent / CANARY
         return [f"__import__('os').system('{shell}')", f"'; import os; os.system('{shell}'); '", f'"; !{shell}; "',
                 f"!{shell}", f"%system {shell}", f"$({shell})", f"`{shell}`", f"x\nimport os; os.system('{shell}')",
-                f"{{open('{canary}', 'w')}}", f"[open('{canary}','w') for _ in (1,)]", f"exec(\"open('{canary}','w')\")",
-                f"lambda: open('{canary}', 'w')", f"*__import__('os').system('{shell}')", f"\\'; open('{canary}','w') #",
+                f"{{open('{canary}', 'w')}}", f"[open('{canary}','w') for _ in (1,)]",
+                f"exec(\"open('{canary}','w')\")",
+                f"lambda: open('{canary}', 'w')", f"*__import__('os').system('{shell}')",
+                f"\\'; open('{canary}','w') #",
                 f"'''; open('{canary}','w'); '''"]  # fmt: skip
 
     count = len(code(Path("x")))
@@ -308,7 +310,8 @@ def notebooks(base: bases.Base) -> Iterator[Hostile]:
         exec(PythonTranslator.codify(job.parameters), {"__builtins__": {}}, names)
         return "as it was given" if names[name] == value else f"{names[name]!r}"
 
-    texts = ["'; open('x', 'w') #", '"""', "\\", "\\'", "\n!touch x", "{x}", "'''\nimport os", "\u2028import os", "#", "\\N{BULLET}",
+    texts = ["'; open('x', 'w') #", '"""', "\\", "\\'", "\n!touch x", "{x}", "'''\nimport os", "\u2028import os", "#",
+             "\\N{BULLET}",
              "${HOME}", "\x1b[2J"]  # fmt: skip
     for text in texts:
         for name in ("methods", "device"):

@@ -41,9 +41,11 @@ def uploads(base: bases.Base) -> Iterator[Hostile]:
     for name, content in spoiled(good, 30):
         yield hostile(name, {"prompt": content}, harmless=_within_the_norm if name.startswith("bit flip") else None)
     shapes = {"of another shape": np.zeros((5, 32), np.float32), "transposed": np.zeros((32, 4), np.float32),
-              "of one number": np.float32(1), "of doubles": np.zeros((4, 32)), "of whole numbers": np.zeros((4, 32), int),
+              "of one number": np.float32(1), "of doubles": np.zeros((4, 32)),
+              "of whole numbers": np.zeros((4, 32), int),
               "of complex numbers": np.zeros((4, 32), np.complex64), "big-endian": np.zeros((4, 32), ">f4"),
-              "in Fortran's order": np.asfortranarray(np.ones((4, 32), np.float32)), "empty": np.zeros((0, 32), np.float32),
+              "in Fortran's order": np.asfortranarray(np.ones((4, 32), np.float32)),
+              "empty": np.zeros((0, 32), np.float32),
               "of texts": np.full((4, 32), "x"), "of not a number": np.full((4, 32), np.nan, np.float32),
               "of infinity": np.full((4, 32), np.inf, np.float32), "with one not a number": _one(np.nan),
               "with one infinity": _one(-np.inf), "1,000 times as large": np.full((4, 32), 50, np.float32),
@@ -71,10 +73,12 @@ def uploads(base: bases.Base) -> Iterator[Hostile]:
     }
     for name, arrays in names.items():
         yield hostile(name, arrays)
-    lies: list[tuple[str, Any]] = [("client", 1), ("client", "0"), ("client", True), ("client", None), ("round", 2), ("round", 4),
+    lies: list[tuple[str, Any]] = [("client", 1), ("client", "0"), ("client", True), ("client", None),
+                                   ("round", 2), ("round", 4),
                                    ("round", 3.0), ("round", "3"), ("round", [3]), ("experiment", KEY[::-1]),
                                    ("experiment", None), ("experiment", "\x1b[2J"), ("experiment", "a" * 10**6),
-                                   ("loss", float("nan")), ("loss", float("inf")), ("loss", "1"), ("loss", None), ("loss", True),
+                                   ("loss", float("nan")), ("loss", float("inf")), ("loss", "1"), ("loss", None),
+                                   ("loss", True),
                                    ("loss", [1.0]), ("loss", 10**400)]  # fmt: skip
     for name, value in lies:
         yield hostile(f"{name} {value!a}"[:60], told=about | {name: value})
@@ -94,9 +98,12 @@ def _tests(about: dict[str, Any]) -> Iterator[Hostile]:
         return str(ingest.test(Incoming(0, told, {})))
 
     said = {"experiment": KEY, "round": 3, "client": 0, "accuracy": 0.5}
-    for name, value in (("accuracy", 1.01), ("accuracy", -0.1), ("accuracy", float("nan")), ("accuracy", "1"), ("accuracy", None),
-                        ("accuracy", True), ("accuracy", 10**400), ("<script>", 1.0), ("\x1b[2J", 1.0), ("a" * 65, 1.0),
-                        ("entropy", float("inf")), ("entropy", "x"), ("entropy", {}), ("client", 1), ("round", 2)):  # fmt: skip
+    for name, value in (("accuracy", 1.01), ("accuracy", -0.1), ("accuracy", float("nan")), ("accuracy", "1"),
+                        ("accuracy", None),
+                        ("accuracy", True), ("accuracy", 10**400), ("<script>", 1.0), ("\x1b[2J", 1.0),
+                        ("a" * 65, 1.0),
+                        ("entropy", float("inf")), ("entropy", "x"), ("entropy", {}),
+                        ("client", 1), ("round", 2)):  # fmt: skip
         yield Hostile(
             "upload", f"a test with {name!a} {value!a}"[:60], lambda folder: None, partial(act, said | {name: value})
         )
