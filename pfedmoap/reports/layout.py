@@ -56,10 +56,10 @@ class Table:
         return self.to_markdown()
 
     def _repr_html_(self) -> str:
-        parts = [f"<p style='max-width: 60em'>{html.escape(self.caption)}</p>"]
+        parts = [f"<p style='max-width: 60em'>{_html(self.caption)}</p>"]
         for block in self.blocks:
-            text = block.marked(_named(block.text.map(html.escape), html.escape), ("<b>", "</b>"), ("<u>", "</u>"))
-            parts.append(f"<p><b>{html.escape(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
+            text = block.marked(_named(block.text.map(_html), _html), ("<b>", "</b>"), ("<u>", "</u>"))
+            parts.append(f"<p><b>{_html(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
         return "\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,13 +99,17 @@ def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:
 
 def latex(text: str) -> str:
     """Plain text with everything that LaTeX would take for a command escaped."""
-    return "".join(LATEX.get(character, character) for character in " ".join(printable(text).split(" ")))
+    return "".join(LATEX.get(character, character) for character in " ".join(printable(text).splitlines()))
 
 
 def markdown(text: str) -> str:
     """Plain text for a line or a table's cell: it makes no element of HTML, no link, no line and no column."""
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(printable(text).splitlines()))
     return re.sub(r"\](?=[(\[:])", r"\]", text).replace("|", r"\|")
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _named(text: pd.DataFrame, escaped: Callable[[str], str]) -> pd.DataFrame:
