@@ -171,7 +171,7 @@ def _lines(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise UserError(f"line {reader.line_num} of {path} cannot be read ({error}): correct it") from error
+        raise UserError(f"line {reader.line_num + 1} of {path} cannot be read ({error}): correct it") from error
 
 
 def _check(row: Row, folder: Path, where: str) -> None:

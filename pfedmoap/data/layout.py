@@ -141,8 +141,6 @@ def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], li
         train, test = rows["train"], rows["test"]
     every_row = [row for part in rows.values() for row in part]
     check_inside(path, [file for file, _, _ in every_row])
-    if both := {file for file, _, _ in train} & {file for file, _, _ in test}:
-        raise UserError(f"{path} has {len(both)} images for training and for testing ({min(both)}): download it again")
     class_names = dict(sorted({label: name for _, label, name in every_row}.items()))
     if list(class_names) != list(range(len(class_names))):
         raise UserError(f"the labels in {path} are not 0, 1, 2, ...: download it again or remove it")

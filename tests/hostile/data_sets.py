@@ -117,7 +117,8 @@ def split_files(base: bases.Base) -> Iterator[Hostile]:
         "split file",
         "train and test images the same",
         partial(put, json.dumps(good | {"test": good["train"]}).encode()),
-        examined,
+        command("data", "caltech101", "--data-root", "{}"),
+        lambda folder, printed: "it is believed",
     )
 
     def linked(folder: Path) -> None:

@@ -38,7 +38,6 @@ KINDS = (
     shown.pages,
     shown.tables,
     shown.parameters,
-    shown.notebooks,
     uploads.uploads,
 )
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from html.parser import HTMLParser
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import base as bases
+import nbformat
 from bench import CANARY, STEERING, Hostile, command, payload
 from bytes_and_json import changed, other_documents, spoiled_values, write
 
@@ -215,7 +215,7 @@ def _plain_latex(folder: Path, printed: str) -> str | None:
 
 
 def parameters(base: bases.Base) -> Iterator[Hostile]:
-    """Values of `-p`: whatever they hold, they are values."""
+    """Values of `-p`: whatever they hold, they are values, up to the notebook's own first cells."""
 
     def code(folder: Path) -> list[str]:
         shell = payload(folder)
@@ -228,101 +228,45 @@ def parameters(base: bases.Base) -> Iterator[Hostile]:
                 f"\\'; open('{canary}','w') #",
                 f"'''; open('{canary}','w'); '''"]  # fmt: skip
 
-    count = len(code(Path("x")))
-    for name in ("seeds", "methods", "jobs", "device", "data_root"):
-        for number in range(count):
+    for name in ("seeds", "methods", "settings", "weights", "jobs", "device", "data_root"):
+        for number, shown in enumerate(code(Path("x/y"))):
 
-            def act(folder: Path, name: str = name, number: int = number) -> None:
-                command(
-                    "reproduce",
-                    "table1",
-                    "--profile",
-                    "smoke",
-                    "--results",
-                    "{}",
-                    "--figures",
-                    "{}",
-                    "-p",
-                    f"{name}={code(folder)[number]}",
-                    "--timeout",
-                    "0.01",
-                )(folder)
+            def coded(folder: Path, name: str = name, number: int = number) -> str:
+                return _begun({name: code(folder)[number]}, folder)
 
-            yield Hostile("-p", f"{name}: {code(Path('x/y'))[number]!a}"[:70], lambda folder: None, act)
-    for name, value in (
-        ("profile", "../../secret"),
-        ("__class__", "1"),
-        ("seeds", "9" * 5000),
-        ("seeds", "[" * 10_000),
-        ("seeds", "("),
-        ("jobs", "-1"),
-        ("jobs", "1e400"),
-        ("jobs", "0x10"),
-        ("jobs", "None"),
-        ("", "x"),
-        ("seeds", "\x1b[2J"),
-        ("a b", "1"),
-        ("import os", "1"),
-        ("seeds", ""),
-        ("seeds", "1,1,x"),
-    ):
-        yield Hostile(
-            "-p",
-            f"{name}={value!a}"[:60],
-            lambda folder: None,
-            command(
-                "reproduce",
-                "table1",
-                "--profile",
-                "smoke",
-                "--results",
-                "{}",
-                "--figures",
-                "{}",
-                "--timeout",
-                "0.01",
-                "-p",
-                f"{name}={value}",
-            ),
-        )
-    for word in ("../secret", "/etc/passwd", "$(touch x)", "table1;ls", "\x1b[2J", "-x", "table1/../../secret", "*"):
-        yield Hostile(
-            "-p",
-            f"a notebook called {word!a}",
-            lambda folder: None,
-            command("reproduce", "--profile", "smoke", "--results", "{}", "--figures", "{}", "--", word),
-        )
-
-
-def notebooks(base: bases.Base) -> Iterator[Hostile]:
-    """Code as a value that is a text, all the way through papermill: the cell that it makes assigns it, and no more."""
-
-    def act(name: str, value: str, folder: Path) -> str:
-        from papermill.translators import PythonTranslator
-
-        from pfedmoap import batch
-        from pfedmoap.system.paths import NOTEBOOKS
-
-        (job,) = batch.plan(
-            ["table1"], "smoke", {name: value, "results": str(folder), "figures": str(folder)}, NOTEBOOKS
-        )
-        names: dict[str, Any] = {}
-        exec(PythonTranslator.codify(job.parameters), {"__builtins__": {}}, names)
-        return "as it was given" if names[name] == value else f"{names[name]!r}"
-
+            yield Hostile("-p", f"{name}: {shown!a}"[:70], lambda folder: None, coded, _as_given)
+    for name, value in (("profile", "../../secret"), ("__class__", "1"), ("seeds", "9" * 5000), ("seeds", "[" * 10_000),
+                        ("seeds", "("), ("jobs", "-1"), ("jobs", "1e400"), ("jobs", "0x10"), ("jobs", "None"),
+                        ("", "x"), ("seeds", "\x1b[2J"), ("a b", "1"), ("import os", "1"), ("seeds", "1,1,x"),
+                        ("settings", "rounds=__import__('os')"), ("settings", "rounds=10**10**10"),
+                        ("settings", "__class__=1"), ("settings", "rounds=1e400"), ("settings", "rounds=[" * 9999),
+                        ("methods", "zero_shot,../x"), ("methods", "<b>"), ("methods", "*")):  # fmt: skip
+        yield Hostile("-p", f"{name}={value!a}"[:60], lambda folder: None, partial(_begun, {name: value}), _as_given)
     texts = ["'; open('x', 'w') #", '"""', "\\", "\\'", "\n!touch x", "{x}", "'''\nimport os", "\u2028import os", "#",
-             "\\N{BULLET}",
-             "${HOME}", "\x1b[2J"]  # fmt: skip
+             "\\N{BULLET}", "${HOME}", "\x1b[2J"]  # fmt: skip
     for text in texts:
-        for name in ("methods", "device"):
-            yield Hostile(
-                "-p",
-                f"in the cell, {name}: {text!a}",
-                lambda folder: None,
-                partial(act, name, text),
-                lambda folder, printed: None if printed.strip() == "as it was given" else "another value",
-            )
+        yield Hostile("-p", f"device: {text!a}", lambda folder: None, partial(_begun, {"device": text}), _as_given)
+    for word in ("../secret", "/etc/passwd", "$(touch x)", "table1;ls", "\x1b[2J", "table1/../../secret", "*"):
+        words = ("reproduce", "--profile", "smoke", "--results", "{}", "--figures", "{}", "--", word)
+        yield Hostile("-p", f"a notebook called {word!a}", lambda folder: None, command(*words))
 
 
-def copied(base: bases.Base, folder: Path) -> None:
-    shutil.copytree(base.folder / "photographs", folder, dirs_exist_ok=True)
+def _begun(values: dict[str, Any], folder: Path) -> str:
+    """Table 1's notebook with these parameters, in the cell that papermill makes of them, up to its grid."""
+    from papermill.translators import PythonTranslator
+
+    from pfedmoap import batch
+
+    (job,) = batch.plan(["table1"], "smoke", values | {"results": str(folder), "figures": str(folder)})
+    cells = [cell for cell in nbformat.read(job.notebook, as_version=4).cells if cell.cell_type == "code"]
+    last = next(number for number, cell in enumerate(cells) if cell.source.startswith("grid = "))
+    names: dict[str, Any] = {}
+    for source in (cells[0].source, PythonTranslator.codify(job.parameters),
+                   *(cell.source for cell in cells[1 : last + 1])):
+        exec(source, names)
+    same = all(str(names[name]) == str(job.parameters[name]) for name in values if name in job.parameters)
+    return "as it was given" if same else "another value"
+
+
+def _as_given(folder: Path, printed: str) -> str | None:
+    return None if printed.splitlines()[-1:] == ["as it was given"] else "another value"

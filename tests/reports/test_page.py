@@ -199,7 +199,8 @@ def test_a_file_of_another_form_counts_as_missing(folders, facts):
 
 @pytest.mark.parametrize("spoil", [
     lambda block: block["cells"].pop(), lambda block: block["cells"][0].pop(), lambda block: block["bold"][0].pop(),
-    lambda block: block.update(kind="other"), lambda block: block["rows"].append("x"), lambda block: block.pop("heading"),
+    lambda block: block.update(kind="other"), lambda block: block["rows"].append("x"),
+    lambda block: block.pop("heading"),
     lambda block: block["cells"][0].__setitem__(0, 7), lambda block: block.update(cells={})])
 def test_a_table_of_another_shape_counts_as_missing(folders, spoil):
     table = json.loads((folders[0] / "table1.json").read_text())["table"]
