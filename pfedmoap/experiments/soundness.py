@@ -128,7 +128,8 @@ def _agrees(record: dict[str, Any], experiment: Experiment) -> bool:
     return (expected and len(rounds) == experiment.rounds and _is_of(record["experiment"], experiment)
             and math.isclose(record["accuracy"], means[-1], abs_tol=1e-9)
             and math.isclose(record["accuracy_last5"], np.mean(means[-5:]), abs_tol=1e-9)
-            and all("seconds" in entry for entry in rounds) and "clip" in record and "fingerprint" in record["data"])
+            and {"name", "weights", "fingerprint", "device"} <= record.get("clip", {}).keys()
+            and {"fingerprint", "classes", "train_images", "test_images"} <= record["data"].keys())
 
 
 def _is_of(settings: dict[str, Any], experiment: Experiment) -> bool:

@@ -24,7 +24,9 @@ def make_sound(experiment: Experiment) -> Record:
                "seconds": {"train": 1.0}, "accuracy": 0.625} for number in range(1, experiment.rounds + 1)]
     return {"key": experiment.key, "experiment": json.loads(json.dumps(experiment.to_dict())), "accuracy": 0.625,
             "accuracy_last5": 0.625, "rounds": rounds, "seconds": {"prepare": 0.0, "total": 1.0},
-            "data": {"source": "drawn", "notes": [], "fingerprint": "0"}, "clip": {"name": "RN50"}}
+            "data": {"source": "drawn", "notes": [], "fingerprint": "0", "classes": 10, "train_images": [16] * 10,
+                     "test_images": [20] * 10},
+            "clip": {"name": "RN50", "weights": "openai", "fingerprint": "0", "device": "cpu"}}
 
 
 def test_what_is_put_is_got(tmp_path):

@@ -11,7 +11,18 @@ import base as bases
 import numpy as np
 import torch
 from bench import CANARY, Hostile, command
-from bytes_and_json import as_json, changed, closed, opened, other_documents, paths, spoiled, spoiled_values, write
+from bytes_and_json import (
+    as_json,
+    changed,
+    closed,
+    opened,
+    other_documents,
+    paths,
+    spoiled,
+    spoiled_values,
+    without,
+    write,
+)
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -264,6 +275,11 @@ def personal_models(base: bases.Base) -> Iterator[Hostile]:
     for name, content in made:
         yield Hostile("personal model", name, partial(_put, "personal.safetensors", content), act, wrong)
     header, data = opened(base.personal)
+    older = closed(without(header, ("__metadata__", "sha256")), data)
+    for name, content in _tensor_files(older, "pfedmoap", states=40):  # of an earlier version, without a checksum
+        yield Hostile(
+            "personal model", f"an older one, {name}", partial(_put, "personal.safetensors", content), act, wrong
+        )
     told = json.loads(header["__metadata__"]["pfedmoap"])
     lies = {
         "another fingerprint": changed(told, ("clip", "fingerprint"), "0" * 64),

@@ -6,10 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import hostile
+import pandas as pd
 import pytest
-from bench import CANARY, HARMLESS, REFUSED, Hostile, examine
+from bench import CANARY, HARMLESS, REFUSED, Hostile, Outcome, examine
+from tabulate import tabulate
 
 from pfedmoap.errors import UserError
+from pfedmoap.system.paths import ROOT
 
 
 def leave_canary(folder):
@@ -64,6 +68,15 @@ def test_a_refusal_has_a_sentence_and_is_a_fault_where_it_is_a_users_right(tmp_p
     assert (outcome.came, outcome.fault) == (REFUSED, None) and "--seeds 1,2" in outcome.said
     right = Hostile("planted", "x", refused.write, complain, refused.harmless, must_work=True)
     assert examine(right, tmp_path / "at").fault == "it is refused, but is a user's right"
+
+
+def test_the_page_has_the_committed_outcomes():
+    outcomes = pd.read_csv(ROOT / "results/reliability/hostile.csv", keep_default_na=False)
+    assert len(outcomes) >= 500 and (outcomes["fault"] == "").all() and set(outcomes["came"]) == {REFUSED, HARMLESS}
+    known = {"kind", "name", "came", "said", "fault"}
+    table = hostile.summary([Outcome(**row | {"fault": row["fault"] or None}) for row in
+                             outcomes[sorted(known)].to_dict("records")])
+    assert tabulate(table, headers="keys", tablefmt="pipe") in (ROOT / "docs/reliability.md").read_text()
 
 
 def test_every_fortieth_input_does_no_harm():
