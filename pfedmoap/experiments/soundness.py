@@ -115,21 +115,37 @@ def _agrees(record: dict[str, Any], experiment: Experiment) -> bool:
     rounds, means = record["rounds"], []
     clients = len(rounds[0]["accuracies"])
     for number, entry in enumerate(rounds, start=1):
-        reached = [value for value in entry["accuracies"] if value is not None]
-        named = {*entry["selected"], *(int(client) for name in ("losses", "bytes_up", "bytes_down", "sigmas")
-                                       for client in entry.get(name, ()))}
-        if (entry["number"] != number or len(entry["accuracies"]) != clients or not reached
-                or not named <= set(range(clients)) or len(set(entry["selected"])) < len(entry["selected"])
-                or not math.isclose(entry.get("accuracy", np.mean(reached)), np.mean(reached), abs_tol=1e-9)):
+        if entry["number"] != number or not _round_agrees(entry, clients, in_one_place="transport" not in record):
             return False
-        means.append(float(np.mean(reached)))
+        means.append(_mean(entry))
     expected = clients <= experiment.clients if isinstance(experiment.question, NewClients) else (
         clients == experiment.clients)
     return (expected and len(rounds) == experiment.rounds and _is_of(record["experiment"], experiment)
             and math.isclose(record["accuracy"], means[-1], abs_tol=1e-9)
-            and math.isclose(record["accuracy_last5"], np.mean(means[-5:]), abs_tol=1e-9)
+            and math.isclose(record["accuracy_last5"], float(np.mean(means[-5:])), abs_tol=1e-9)
             and {"name", "weights", "fingerprint", "device"} <= record.get("clip", {}).keys()
             and {"fingerprint", "classes", "train_images", "test_images"} <= record["data"].keys())
+
+
+def _round_agrees(entry: dict[str, Any], clients: int, in_one_place: bool) -> bool:
+    """Whether all clients were tested, those who trained were selected, and the mean is theirs.
+
+    Args:
+        in_one_place: every client that was selected has trained, or none; else it may not have answered.
+    """
+    received, sent, trained = ({*map(int, entry[name])} for name in ("bytes_down", "bytes_up", "losses"))
+    selected = set(entry["selected"])
+    reached = any(value is not None for value in entry["accuracies"])
+    return (len(entry["accuracies"]) == clients and reached and len(selected) == len(entry["selected"])
+            and trained <= sent <= selected <= received <= set(range(clients))
+            and (trained == sent and trained in (selected, set()) or not in_one_place)  # zero-shot CLIP trains nobody
+            and {*map(int, entry.get("sigmas", ()))} <= selected
+            and math.isclose(entry.get("accuracy", _mean(entry)), _mean(entry), abs_tol=1e-9))
+
+
+def _mean(entry: dict[str, Any]) -> float:
+    """The accuracy of the clients that were reached."""
+    return float(np.mean([value for value in entry["accuracies"] if value is not None]))
 
 
 def _is_of(settings: dict[str, Any], experiment: Experiment) -> bool:

@@ -138,6 +138,9 @@ def _in_process(hostile: Hostile, folder: Path, limit: float) -> int | None:
             for name, number in (("printed", 1), ("complained", 2)):
                 os.dup2(os.open(folder.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            # As a program has them: whoever calls this may have others in their place, as pytest has.
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+            sys.stderr = open(2, "w", encoding="utf-8", closefd=False, errors="backslashreplace")
             os.chdir(folder)
             status = _act(hostile, folder)
         finally:
