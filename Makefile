@@ -20,7 +20,7 @@ PINS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["proje
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 
-.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check soak mutants bench gpu-check gpu-wheels embedded-clip clean
+.PHONY: help install lock sbom reproduce test check book notebooks lab lab-check paper-check flower-check flower-faults ray-check kill-check soak hostile mutants bench gpu-check gpu-wheels embedded-clip clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook b
 soak: $(INSTALLED) ## kill commands of all kinds KILLS=40 times at moments of SEED=0, from outside; an hour; installs Flower
 	$(FLOWER)
 	$(BIN)/python tests/soak/soak.py --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+hostile: $(INSTALLED) ## try a thousand hostile inputs, from spoiled records to poisoned uploads: none does harm; 15 minutes
+	$(BIN)/python tests/hostile/hostile.py $(ARGS)
 
 mutants: $(INSTALLED) ## put 3,000 faults into the core, one at a time: does a test notice? an hour; installs mutmut
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || \

@@ -56,12 +56,9 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], bool]:
     Returns:
         The tensors by open_clip's names, and whether the file is in OpenAI's format (which means QuickGELU).
     """
-    state = load_file(path) if path.suffix == ".safetensors" else _read_pickled_tensors(path)
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = _read_tensors(path)
     openai_format = all(name in state for name in OPENAI_SCALARS)
     state = {name: tensor for name, tensor in state.items() if name not in OPENAI_SCALARS}
-    if "token_embedding.rows" in state:
-        state["token_embedding.weight"] = _full_token_table(state)
     return state, openai_format
 
 
@@ -80,7 +77,7 @@ def fit_weights(network: torch.nn.Module, state: dict[str, Tensor], name: str, p
     network.load_state_dict(state)
 
 
-def _read_pickled_tensors(path: Path) -> dict:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any("/code/" in name for name in archive.namelist()):
@@ -89,13 +86,19 @@ def _read_pickled_tensors(path: Path) -> dict:
                     f"(--weights openai), or convert it once where you trust it: python -c \"import torch; torch.save("
                     f"torch.jit.load('{path.name}', 'cpu').state_dict(), 'weights.pt')\"")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        found = state.get("state_dict", state) if isinstance(state, dict) else None
+        if isinstance(found, dict):
+            found = {name.removeprefix("module."): tensor.detach() for name, tensor in found.items()}
+            if "token_embedding.rows" in found:
+                found["token_embedding.weight"] = _full_token_table(found)
     except Exception as error:  # unpickling errors of many kinds; all mean the same to the user
         raise UserError(f"{path} is not a plain file of tensors ({type(error).__name__}): use a safetensors file or a "
                         f"state dict written by torch.save.") from error
-    if not isinstance(state, dict):
+    if not isinstance(found, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state dict: save `model.state_dict()`.")
-    return state.get("state_dict", state)
+    return found
 
 
 def _full_token_table(state: dict[str, Tensor], vocabulary: int = 49408) -> Tensor:

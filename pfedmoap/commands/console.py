@@ -7,17 +7,30 @@ from typing import Any
 
 import pandas as pd
 import typer
+from rich import table as rich_table
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from pfedmoap.audit import VERDICTS, Finding
 from pfedmoap.data import CachedTable, Card, Diagnosis
 from pfedmoap.experiments import Record, frame, published_zero_shot
 from pfedmoap.methods import METHODS
 from pfedmoap.reports.claims import EQUAL, Verdict
+from pfedmoap.system import printable
 
 MOST_PROBLEMS = 5
 MOST_CELLS = 20
+
+
+class Table(rich_table.Table):
+    """A table of plain text: names of folders and of classes are no markup, and steer no terminal."""
+
+    def add_row(self, *cells: str) -> None:
+        super().add_row(*(Text(printable(cell)) for cell in cells))
+
+
+def _line(text: object) -> None:
+    typer.echo(printable(text))
 
 
 def show_records(records: Sequence[Record], profile: str) -> None:
@@ -25,9 +38,9 @@ def show_records(records: Sequence[Record], profile: str) -> None:
     rows = frame(records)
     first = rows.iloc[0]
     seeds = ", ".join(map(str, rows["seed"].unique()))
-    typer.echo(f"{first['dataset']}, {first['partition']}, {first['clients']} clients, {profile} profile, seed {seeds}")
+    _line(f"{first['dataset']}, {first['partition']}, {first['clients']} clients, {profile} profile, seed {seeds}")
     if first["protocol"] != "paper":
-        typer.echo(f"protocol: {first['protocol']}")
+        _line(f"protocol: {first['protocol']}")
     table = Table("method")
     for heading in ("accuracy %", "worst client %", "seconds"):
         table.add_column(heading, justify="right")
@@ -39,10 +52,10 @@ def show_records(records: Sequence[Record], profile: str) -> None:
     Console().print(table)
     _show_beyond(rows)
     if len(rows) > len(rows["method"].unique()):
-        typer.echo("± is the population standard deviation over the seeds; seconds are their sum")
+        _line("± is the population standard deviation over the seeds; seconds are their sum")
     score = published_zero_shot(first["dataset"])
     if score is not None and (rows["method"] == "zero_shot").any():
-        typer.echo(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
+        _line(f"the paper has {score:.2f} % for ZS-CLIP on {first['dataset']} (its settings: results/paper)")
 
 
 def _show_beyond(rows: pd.DataFrame) -> None:
@@ -74,7 +87,7 @@ def show_sections(sections: Mapping[str, Mapping[str, Any]]) -> None:
     for title, section in sections.items():
         typer.secho(title, bold=True)
         for name, value in section.items():
-            typer.echo(f"  {name:<{width}}  {value}")
+            _line(f"  {name:<{width}}  {value}")
 
 
 def show_diagnoses(diagnoses: Sequence[Diagnosis], named: bool) -> None:
@@ -96,13 +109,13 @@ def show_diagnoses(diagnoses: Sequence[Diagnosis], named: bool) -> None:
         table.add_row(one.name, "yes" if one.found else "no", state if one.found else "", *counts, score)
     Console().print(table)
     for one in diagnoses:
-        typer.echo(f"{one.name}: " + "\n    ".join(_details(one)))
+        _line(f"{one.name}: " + "\n    ".join(_details(one)))
         if named and one.card:
             show_sections({f"card of {one.card.title}": _card_lines(one.card)})
     if others:
-        typer.echo(f"not there: {', '.join(others)} (pfedmoap data NAME says what it is and where to get it)")
+        _line(f"not there: {', '.join(others)} (pfedmoap data NAME says what it is and where to get it)")
     if any(one.published and one.found for one in diagnoses):
-        typer.echo("zero-shot accuracy: pfedmoap run --dataset NAME --data-root DIR --method zero_shot --profile paper")
+        _line("zero-shot accuracy: pfedmoap run --dataset NAME --data-root DIR --method zero_shot --profile paper")
 
 
 def _card_lines(card: Card) -> dict[str, str]:
@@ -138,19 +151,19 @@ def show_verdicts(verdicts: Sequence[Verdict], details: bool) -> None:
     Console().print(table)
     if details:
         for one in verdicts:
-            typer.echo(f"{one.id} ({one.by}, {one.source}): {one.says}\n    {one.words}")
+            _line(f"{one.id} ({one.by}, {one.source}): {one.says}\n    {one.words}")
             if one.minutes is not None:
-                typer.echo(f"    rests on {one.minutes:.0f} minutes of runs on {one.machine}")
+                _line(f"    rests on {one.minutes:.0f} minutes of runs on {one.machine}")
     for by in dict.fromkeys(one.by for one in verdicts):
         counts = Counter(one.shown for one in verdicts if one.by == by)
         whose = "the paper's claims" if by == "paper" else "this kit's claims"
-        typer.echo(f"{whose}: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
+        _line(f"{whose}: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
 
 
 def show_cells(cells: pd.DataFrame) -> None:
     """How many cells of a rerun are equal, within rounding and different; the farthest that are not equal."""
     counts = ", ".join(f"{count} {state}" for state, count in cells["state"].value_counts().items())
-    typer.echo(f"{len(cells)} cells against the rerun: {counts}")
+    _line(f"{len(cells)} cells against the rerun: {counts}")
     off = cells[cells["state"] != EQUAL].sort_values("difference", key=abs, ascending=False, kind="stable")
     if len(off):
         table = Table("table", "row", "column")
@@ -162,7 +175,7 @@ def show_cells(cells: pd.DataFrame) -> None:
                           f"{one.difference:+.2f}", f"{one.tolerance:.2f}", one.state)
         Console().print(table)
         if len(off) > MOST_CELLS:
-            typer.echo(f"and {len(off) - MOST_CELLS} more (--json has them all)")
+            _line(f"and {len(off) - MOST_CELLS} more (--json has them all)")
 
 
 def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:
@@ -177,7 +190,7 @@ def show_cache(tables: Sequence[CachedTable], folder: Path) -> None:
     if tables:
         Console().print(shown)
     count = f"{len(tables)} table{'s' * (len(tables) != 1)}"
-    typer.echo(f"{folder}: {count}, {sum(one.size for one in tables) / 1e6:,.1f} MB")
+    _line(f"{folder}: {count}, {sum(one.size for one in tables) / 1e6:,.1f} MB")
 
 
 def show_findings(found: Mapping[str, Sequence[Finding]]) -> None:
@@ -185,9 +198,9 @@ def show_findings(found: Mapping[str, Sequence[Finding]]) -> None:
     for name, findings in found.items():
         shown = [one for one in findings if len(found) == 1 or one.verdict in VERDICTS[1:3]]
         if shown:
-            table = Table("check", "verdict", "finding", title=name, title_justify="left")
+            table = Table("check", "verdict", "finding", title=Text(printable(name)), title_justify="left")
             for one in shown:
                 table.add_row(one.check, one.verdict, one.words)
             Console().print(table)
         counts = Counter(one.verdict for one in findings)
-        typer.echo(f"{name}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS if counts[verdict])}")
+        _line(f"{name}: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS if counts[verdict])}")

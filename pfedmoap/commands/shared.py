@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from pfedmoap.system import printable
+
 
 def say(message: str) -> None:
     """A line on standard error: standard output is for results."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
 
 
 def suggest(dataset: str, data_root: Path | None, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from pfedmoap.errors import UserError
-from pfedmoap.system import write_atomically
+from pfedmoap.system import read_json, write_atomically
 
 FOLDER = re.compile(r"(?P<dataset>.+)-(?P<data>[0-9a-f]{12})")
 TABLE = re.compile(
@@ -109,7 +109,7 @@ def _describe(path: Path, folder: re.Match, table: re.Match) -> CachedTable:
 
 def _backbone(folder: Path, clip: str) -> str:
     try:
-        noted = json.loads((folder / f"{clip}.json").read_text())
+        noted = read_json(folder / f"{clip}.json")
         shipped = noted["weights"] == f"{noted['model']}.safetensors"
         return " ".join([noted["model"], *[noted["weights"]] * (not shipped), clip[:6]])
     except (OSError, ValueError, KeyError, TypeError):

@@ -81,7 +81,7 @@ def diagnose(
         test=len(imageset.test),
         names=names,
         files=files,
-        problems=(*lacking, *misaligned, *broken),
+        problems=(*lacking, *misaligned, *_seen_twice(imageset), *broken),
         fingerprint=imageset.fingerprint[:12],
         cached=cached_features(imageset, cache_dir),
         published=published,
@@ -117,6 +117,13 @@ def alignment(imageset: ImageSet) -> tuple[str, tuple[str, ...]]:
         return "labels and folders differ", (problem,)
     alike = sum(_plain(min(names)) == _plain(imageset.class_names[label]) for label, names in named.items())
     return f"one folder per label, {alike} of {len(named)} called alike", ()
+
+
+def _seen_twice(imageset: ImageSet) -> tuple[str, ...]:
+    """A problem if images are tested that were trained on."""
+    trained, tested = (getattr(part.images, "paths", ()) for part in (imageset.train, imageset.test))
+    both = sorted(set(trained) & set(tested))
+    return (f"{len(both)} images are for training and for testing ({both[0]}): correct the list",) if both else ()
 
 
 def check_files(imageset: ImageSet, every_file: bool, progress: bool = True) -> tuple[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,7 +156,7 @@ def read_table(path: Path) -> list[Row]:
     if odd:
         raise UserError(f"{path} should have the columns path,label and perhaps split,client,domain (see {odd[0]!r})")
     rows: dict[str, Row] = {}
-    for line in reader:
+    for line in _lines(reader, path):
         where = f"line {reader.line_num} of {path}"
         if "more" in line or not all(line[name].strip() for name in columns):
             raise UserError(f"{where} should have a value for each of {','.join(columns)}: complete it")
@@ -167,7 +167,15 @@ def read_table(path: Path) -> list[Row]:
     return list(rows.values())
 
 
+def _lines(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"line {reader.line_num + 1} of {path} cannot be read ({error}): correct it") from error
+
+
 def _check(row: Row, folder: Path, where: str) -> None:
+    layout.refuse_odd(row, f"file, class, client or domain in {where}")
     if row.part not in ("", *PARTS):
         raise UserError(f"{where} has the split {row.part!r}: write train or test")
     if row.path.startswith("/") or ".." in row.path.split("/"):

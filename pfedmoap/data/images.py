@@ -2,7 +2,9 @@
 
 import io
 import os
+import stat
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +73,9 @@ def read_image(path: str | Path, upright: bool = False, content: bytes | None = 
         UserError: the file is missing, unreadable, truncated, no image, too large or too narrow.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        if content is None and not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would never end
+            raise OSError("it is no file")
+        with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
             width, height = image.size
             if max(width, height) <= MOST_ELONGATED * min(width, height):
                 image.load()
@@ -87,6 +91,13 @@ def read_image(path: str | Path, upright: bool = False, content: bytes | None = 
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ... for broken files
         raise UserError(f"{path} cannot be read as an image ({error}): delete or replace it, then run again") from error
     raise UserError(f"{path} is a strip of {width} x {height} pixels: crop it or remove it, then run again")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's formats but PostScript, which it would have Ghostscript execute."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from pfedmoap.data.images import ImageFiles
 from pfedmoap.data.imageset import ImageSet, Split
 from pfedmoap.errors import UserError
 from pfedmoap.randomness import generator
+from pfedmoap.system import is_plain
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 SPLIT_SEED = 0
@@ -136,7 +137,7 @@ def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], li
     """
     with readable(path):
         content = json.loads(path.read_text())
-        rows = {part: [(str(file), int(label), str(name)) for file, label, name in content[part]] for part in content}
+        rows = {part: [_row(*row) for row in content[part]] for part in content}
         train, test = rows["train"], rows["test"]
     every_row = [row for part in rows.values() for row in part]
     check_inside(path, [file for file, _, _ in every_row])
@@ -149,11 +150,25 @@ def read_split(path: Path, in_class_folders: bool = True) -> tuple[list[str], li
     return list(class_names.values()), *([Entry(file, label) for file, label, _ in part] for part in (train, test))
 
 
+def _row(file: str, label: int, name: str) -> tuple[str, int, str]:
+    if not (isinstance(file, str) and type(label) is int and isinstance(name, str)):
+        raise TypeError(f"a row is [{file!r}, {label!r}, {name!r}] in place of [path, label, class name]")
+    return file, label, name
+
+
 def check_inside(path: Path, files: Collection[str]) -> None:
     """Refuses a list whose files are not all below the set's folder."""
     outside = next((file for file in files if file.startswith("/") or ".." in file.split("/")), None)
     if outside:
         raise UserError(f"{path} points outside its folder ({outside}): download it again or remove it")
+    refuse_odd(files, f"file in {path}")
+
+
+def refuse_odd(names: Iterable[str], kind: str) -> None:
+    """Refuses names that cannot be shown as they are: with control characters, or with bytes that are no text."""
+    for name in names:
+        if not is_plain(name):
+            raise UserError(f"the name of a {kind} cannot be read as text ({name!a}): rename it")
 
 
 def check_pairs(path: Path, pairs: Collection[tuple[int, str]]) -> None:
@@ -191,7 +206,11 @@ def image_set(
             are not part of the fingerprint.
     """
     places = (folder, test_folder or folder)
+    for names, kind in ((class_names, "class"), (domain_names, "domain"), (clients, "client")):
+        refuse_odd(names, f"{kind} of {name}")
     class_names = tuple(class_name.replace("_", " ") for class_name in class_names)
+    if not all(class_name.strip() for class_name in class_names):
+        raise UserError(f"a class of {name} in {folder} has an empty name: give it one")
     if len(set(class_names)) < len(class_names):
         twice = next(class_name for class_name in class_names if class_names.count(class_name) > 1)
         raise UserError(f"two classes of {name} are called {twice!r}: rename one of their folders in {folder}")

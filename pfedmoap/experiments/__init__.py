@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "records": ["Record", "frame", "record_of", "resume"],
         "runs": ["reasons", "run", "run_all"],
         "store": ["Store"],
+        "tensor_files": ["read_tensors", "write_tensors"],
         "suggestions": ["chosen_in_words", "poor_match", "suggested_settings"],
         "tuning": [
             "GROUPS", "TRIES", "VALIDATION_SEEDS", "Choices", "Try", "Tuning", "at_the_edge", "candidates", "choose",

@@ -1,7 +1,6 @@
 """One client's personal model, as it leaves a federation: for use without the rest, from a file of some hundred kB."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from pfedmoap import clip as clips
@@ -24,10 +21,11 @@ from pfedmoap.experiments import exporting
 from pfedmoap.experiments.experiment import build_method
 from pfedmoap.experiments.preparation import Prepared
 from pfedmoap.experiments.processor import too_slow
-from pfedmoap.experiments.store import write_atomically
+from pfedmoap.experiments.tensor_files import read_tensors, write_tensors
 from pfedmoap.methods import Context, Method
 from pfedmoap.prompts import PromptEncoder, TextFeatures
 from pfedmoap.server import Tensors
+from pfedmoap.system import write_atomically
 
 MODEL, LENT = "model/", "lent/"  # how the two kinds of tensors are told apart in the file
 _log = logging.getLogger(__name__)
@@ -148,15 +146,13 @@ class Personalised:
         """
         tensors = {f"{MODEL}{name}": tensor for name, tensor in self.model.items()}
         tensors |= {f"{LENT}{name}": tensor for name, tensor in self.lent.items()}
-        # Copies, since a newcomer's prompt is the one that was lent to it, and a file may not hold a tensor twice.
-        tensors = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
         description = {
             "method": {"name": self.method.name} | dataclasses.asdict(self.method),
             "class_names": self.class_names,
             "clip": {"model": self.clip.name, "weights": self.weights, "fingerprint": self.clip.fingerprint,
                      "precision": next(name for name, kind in clips.DTYPES.items() if kind == self.clip.dtype)},
         }  # fmt: skip
-        write_atomically(Path(path), save(tensors, {"pfedmoap": json.dumps(description)}))
+        write_tensors(Path(path), tensors, "pfedmoap", description)
 
     @classmethod
     def load(cls, path: str | Path, clip: clips.Clip | None = None, *, device: str = "cpu") -> "Personalised":
@@ -181,11 +177,16 @@ class Personalised:
         if why_not:
             _log.warning("%s: CLIP is computed in fp32", why_not)
             clip = clips.load_clip(wanted["model"], wanted["weights"], device=device)
-        settings = dict(description["method"])
-        method = build_method(settings.pop("name"), **settings)
         model, lent = ({name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
                        for kind in (MODEL, LENT))
-        return cls(method, tuple(description["class_names"]), clip, wanted["weights"], model, lent)
+        try:
+            settings = dict(description["method"])
+            method = build_method(settings.pop("name"), **settings)
+            personal = cls(method, tuple(description["class_names"]), clip, wanted["weights"], model, lent)
+            personal.answers(torch.zeros(1, *([clip.positions] * method.spatial), clip.embed_dim).to(clip.device))
+        except _MISFITS as error:  # tensors and settings of another method, or of other shapes
+            raise _no_model(path, error) from error
+        return personal
 
     def export_onnx(self, path: str | Path, image_tower: bool = False) -> None:
         """Writes an ONNX file that runs without this package and PyTorch, such as with onnxruntime.
@@ -226,12 +227,28 @@ class Personalised:
         return weights[0].mean(2)  # from (B, C, heads, 1+K)
 
 
+_MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
 def _read(path: Path) -> tuple[Tensors, dict]:
-    if not path.is_file():
-        raise UserError(f"{path} is not there: write it with Personalised.save, or correct the path.")
     try:
-        with safe_open(path, "pt") as file:
-            description = json.loads(file.metadata()["pfedmoap"])
-            return {name: file.get_tensor(name) for name in file.keys()}, description
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no personal model ({error}): write one with Personalised.save.") from error
+        tensors, description, _ = read_tensors(path, "pfedmoap")
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there: write it with Personalised.save, or correct the path.") from None
+    except ValueError as error:
+        raise _no_model(path, error) from error
+    try:
+        names, method, made_with = (description[name] for name in ("class_names", "method", "clip"))
+        texts = [*names, method["name"], made_with["model"], made_with["fingerprint"], made_with["weights"] or ""]
+        sound = (isinstance(names, list) and bool(names) and isinstance(method, dict)
+                 and all(isinstance(text, str) for text in texts) and made_with["precision"] in clips.DTYPES)
+    except _MISFITS as error:
+        raise _no_model(path, error) from error
+    if not sound:
+        raise _no_model(path, "what it says of itself is incomplete")
+    return tensors, description
+
+
+def _no_model(path: str | Path, why: object) -> UserError:
+    return UserError(f"{path} is no personal model ({' '.join(str(why).split())[:200]}): write one with "
+                     f"Personalised.save.")

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from pfedmoap.errors import UserError
 from pfedmoap.experiments.experiment import Experiment
 from pfedmoap.experiments.records import Record
-from pfedmoap.system import write_atomically
+from pfedmoap.experiments.soundness import believed, sealed
+from pfedmoap.experiments.tensor_files import read_tensors, write_tensors
+from pfedmoap.system import read_json, write_atomically
 
 POLL_SECONDS = 0.05
 
@@ -51,25 +51,21 @@ class Store:
         return self.folder / f"{experiment.label}.json"
 
     def get(self, experiment: Experiment) -> Record | None:
-        """The experiment's record, or None if it has not been run (a damaged file counts as not run)."""
+        """The experiment's record, or None if it has not been run (a file that cannot be its record counts as none)."""
         try:
-            return json.loads(self.path(experiment).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            return believed(read_json(self.path(experiment)), experiment)
+        except (OSError, ValueError):
             return None
 
     def put(self, experiment: Experiment, record: Record) -> None:
         """Stores a finished run and drops its checkpoint."""
-        write_atomically(self.path(experiment), json.dumps(record, indent=1).encode())
+        write_atomically(self.path(experiment), json.dumps(sealed(record), indent=1).encode())
         self._checkpoint_path(experiment).unlink(missing_ok=True)
 
     def drop(self, experiment: Experiment) -> None:
         """Forgets a run, finished or not."""
         self.path(experiment).unlink(missing_ok=True)
         self._checkpoint_path(experiment).unlink(missing_ok=True)
-
-    def records(self) -> list[Record]:
-        """All finished runs in the folder, by file name."""
-        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
 
     @contextmanager
     def claim(self, experiment: Experiment, wait: bool = False) -> Iterator[bool]:
@@ -112,21 +108,21 @@ class Store:
 
     def save_checkpoint(self, experiment: Experiment, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Stores an unfinished run's tensors and plain state, replacing its previous checkpoint."""
-        # Copies, since the pool's entries are its clients' own prompts, and a file may not hold a tensor twice.
-        copies = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        content = save(copies, {"state": json.dumps(state)})
-        write_atomically(self._checkpoint_path(experiment), content)
+        write_tensors(self._checkpoint_path(experiment), tensors, "state", state)
 
     def load_checkpoint(self, experiment: Experiment) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `save_checkpoint` stored, or None."""
         path = self._checkpoint_path(experiment)
         try:
-            with safe_open(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+            tensors, state, checked = read_tensors(path, "state")
         except FileNotFoundError:
             return None
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except ValueError as error:
             raise UserError(f"The checkpoint {path} cannot be read ({error}): delete it to start again.") from error
+        if not checked or not isinstance(state, dict):
+            raise UserError(f"The checkpoint {path} has no checksum, as those of earlier versions: delete it to start "
+                            f"again.")
+        return tensors, state
 
     def _checkpoint_path(self, experiment: Experiment) -> Path:
         return self.folder / f"{experiment.label}.checkpoint.safetensors"

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +131,6 @@ def number(about: Mapping[str, Any], name: str) -> float:
         Refused: it is missing or something else.
     """
     value = about.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
         raise Refused(f"its {name[:LONGEST_NAME]} is no finite number")
     return float(value)

@@ -1,15 +1,12 @@
 """What a client keeps between rounds and never sends, on its own disk: its gate, its own prompt, its optimiser."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
+from pfedmoap.experiments import read_tensors, write_tensors
 from pfedmoap.server import Tensors
-from pfedmoap.system import PRIVATE_FILE, private_folder, write_atomically
+from pfedmoap.system import PRIVATE_FILE, private_folder
 
 LAST = 3  # rounds
 
@@ -33,9 +30,7 @@ class Kept:
         """The client's state after round `number`; what was there of this and later rounds is forgotten."""
         for later in [path for path in self._paths() if _number(path) > number]:
             later.unlink()
-        own = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
-        content = save(own, {"state": json.dumps(state)})
-        write_atomically(self.folder / f"round-{number:05d}.safetensors", content, PRIVATE_FILE)
+        write_tensors(self.folder / f"round-{number:05d}.safetensors", tensors, "state", state, PRIVATE_FILE)
         for old in self._paths()[:-LAST]:
             old.unlink()
 
@@ -43,9 +38,9 @@ class Kept:
         """The client's latest state before a round, or None if it has none; a damaged file is left out of account."""
         for path in reversed([path for path in self._paths() if _number(path) < before]):
             try:
-                with safe_open(path, "pt") as file:
-                    return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
-            except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+                tensors, state, _ = read_tensors(path, "state")
+                return tensors, state
+            except ValueError as error:
                 log.warning("%s is damaged and not used (%s)", path, error)
         return None
 

@@ -1,14 +1,15 @@
 """How a table looks: HTML in a notebook; Markdown, LaTeX and CSV in files. What is in it is decided in `tables`."""
 
 import html
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pfedmoap.system import write_atomically
+from pfedmoap.system import printable, write_atomically
 
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
@@ -55,10 +56,10 @@ class Table:
         return self.to_markdown()
 
     def _repr_html_(self) -> str:
-        parts = [f"<p style='max-width: 60em'>{html.escape(self.caption)}</p>"]
+        parts = [f"<p style='max-width: 60em'>{_html(self.caption)}</p>"]
         for block in self.blocks:
-            text = block.marked(block.text.map(html.escape), ("<b>", "</b>"), ("<u>", "</u>"))
-            parts.append(f"<p><b>{html.escape(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
+            text = block.marked(_named(block.text.map(_html), _html), ("<b>", "</b>"), ("<u>", "</u>"))
+            parts.append(f"<p><b>{_html(block.heading)}</b></p>{text.to_html(escape=False, border=0)}")
         return "\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,16 +71,16 @@ class Table:
             for block in self.blocks]}
 
     def to_markdown(self) -> str:
-        parts = [self.caption]
+        parts = [markdown(self.caption)]
         for block in self.blocks:
-            text = block.marked(block.text, *MARKDOWN)
-            parts += [f"**{block.heading}**", text.to_markdown(disable_numparse=True)]
+            text = block.marked(_named(block.text.map(markdown), markdown), *MARKDOWN)
+            parts += [f"**{markdown(block.heading)}**", text.to_markdown(disable_numparse=True)]
         return "\n\n".join(parts) + "\n"
 
     def to_latex(self) -> str:
         """A booktabs tabular to be \\input where the caption, given as a comment, is written around it."""
         width = max(block.text.shape[1] for block in self.blocks) + 1
-        lines = [f"% {self.caption}", rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}"]
+        lines = [f"% {' '.join(printable(self.caption).split())}", rf"\begin{{tabular}}{{l{'c' * (width - 1)}}}"]
         for number, block in enumerate(self.blocks):
             lines += [r"\midrule" if number else r"\toprule",
                       rf"\multicolumn{{{width}}}{{l}}{{\emph{{{latex(block.heading)}}}}} \\",
@@ -98,7 +99,22 @@ def write_frame(data: pd.DataFrame, folder: str | Path, name: str) -> Path:
 
 def latex(text: str) -> str:
     """Plain text with everything that LaTeX would take for a command escaped."""
-    return "".join(LATEX.get(character, character) for character in text)
+    return "".join(LATEX.get(character, character) for character in " ".join(printable(text).splitlines()))
+
+
+def markdown(text: str) -> str:
+    """Plain text for a line or a table's cell: it makes no element of HTML, no link, no line and no column."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(printable(text).splitlines()))
+    return re.sub(r"\](?=[(\[:])", r"\]", text).replace("|", r"\|")
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _named(text: pd.DataFrame, escaped: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its headings and titles escaped."""
+    return text.rename(index=escaped, columns=escaped)
 
 
 def _latex_line(title: str, cells: Iterable[str]) -> str:

@@ -1,8 +1,10 @@
 """Files that are there as a whole or not at all."""
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pfedmoap.errors import UserError
 
@@ -38,3 +40,20 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
             temporary.unlink()
         raise UserError(f"{path} cannot be written ({error.strerror}): free some space or choose another folder; "
                         f"everything finished before is kept.") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is no file, or no JSON: damaged, nested too deeply, with numbers of thousands of digits.
+    """
+    if not path.exists() and not path.is_symlink():
+        raise FileNotFoundError(path)
+    if not path.is_file():  # a pipe would never end
+        raise ValueError("it is no file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -9,7 +9,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from pfedmoap.system import cores
-from pfedmoap.system.files import write_atomically
+from pfedmoap.system.files import read_json, write_atomically
 from pfedmoap.system.processes import in_processes, one_thread
 
 Task = tuple[Path, Callable[..., Any], tuple]
@@ -53,6 +53,6 @@ def work(task: Task, on_done: Callable[[], Any]) -> None:
 def read(path: Path) -> Any:
     """A finished result; a damaged file counts as none."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None

@@ -40,6 +40,22 @@ def test_healthy_folders(tmp_path):
     assert json.loads(json.dumps(dataclasses.asdict(found)))["fingerprint"] == found.fingerprint
 
 
+def test_images_that_are_trained_on_and_tested_are_a_problem(tmp_path):
+    names = sorted(path.name for path in _food(tmp_path).iterdir())
+    rows = [[f"{name}/image_000{number}.jpg", label, name] for label, name in enumerate(names) for number in (1, 2)]
+    split = tmp_path / "food-101/split_zhou_Food101.json"
+    split.write_text(json.dumps({"train": rows[::2], "val": [], "test": rows[1::2]}))
+    assert not [problem for problem in examine("food101", tmp_path, tmp_path).problems if "testing" in problem]
+    split.write_text(json.dumps({"train": rows, "val": [], "test": rows[1::2]}))
+    problems = examine("food101", tmp_path, tmp_path).problems
+    assert any(problem.startswith("2 images are for training and for testing (") for problem in problems)
+
+
+def _food(root):
+    write_classes(root / "food-101/images", {"apple_pie": 2, "waffles": 2})
+    return root / "food-101/images"
+
+
 def test_what_is_missing_is_described_and_no_error(tmp_path):
     found = examine("flowers102", tmp_path, tmp_path)
     assert not found.found and "Flowers102 was not found under" in found.where and "102flowers.tgz" in found.where

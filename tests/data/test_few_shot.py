@@ -123,7 +123,8 @@ def test_class_folders_with_and_without_split_file(tmp_path, name, folder, split
     assert np.bincount(imageset.test.labels).tolist() == [6, 3]
     rows = [["apple_pie/image_0001.jpg", 0, "apple_pie"], ["waffles/image_0002.jpg", 1, "waffles"]]
     split_path = (tmp_path / folder).parent / split_file
-    split_path.write_text(json.dumps({"train": rows, "val": [], "test": rows[::-1]}))
+    tested = [["waffles/image_0001.jpg", 1, "waffles"], ["apple_pie/image_0002.jpg", 0, "apple_pie"]]
+    split_path.write_text(json.dumps({"train": rows, "val": [], "test": tested}))
     divided = load_dataset(name, tmp_path)
     assert divided.class_names == ("apple pie", "waffles")
     assert divided.test.labels.tolist() == [1, 0]

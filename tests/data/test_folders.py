@@ -139,6 +139,9 @@ def test_csv_without_split_is_divided(tmp_path):
         ("path,label\n", "has no train images"),
         ("path,label,split\n1.png,a,test\n", "the class 'a' .* has test images but no training images"),
         (b"path,label\n1.png,caf\xe9\n", "is no text in UTF-8"),
+        ("path,label\n1.png,a\n2.png," + "b" * 200_000, "line 3 of .* cannot be read .*field larger than field limit"),
+        ("path,label\n1.png,a\x1b[2J\n", r"class, client or domain in line 2 of .* cannot be read as text .*x1b"),
+        ("path,label\n1\x00.png,a\n", "cannot be read"),
     ],
 )
 def test_wrong_csv_is_refused_by_line(tmp_path, text, message):

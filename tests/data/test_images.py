@@ -1,8 +1,10 @@
 """Every kind of image file becomes RGB, or is named in the error."""
 
+import os
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from pfedmoap.clip import load_clip
 from pfedmoap.data import ImageFiles
@@ -132,6 +134,20 @@ def test_file_that_is_no_image_is_named(tmp_path, content):
     (tmp_path / "page.jpg").write_bytes(content)
     with pytest.raises(UserError, match="page.jpg cannot be read as an image"):
         ImageFiles([tmp_path / "page.jpg"])[0]
+
+
+def test_postscript_is_no_picture_whatever_it_is_called(tmp_path, monkeypatch):
+    """Pillow would have Ghostscript execute it."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **more: pytest.fail("it is executed"))
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
+    with pytest.raises(UserError, match="a.jpg cannot be read as an image"):
+        ImageFiles([tmp_path / "a.jpg"])[0]
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match="a.jpg cannot be read as an image .it is no file"):
+        ImageFiles([tmp_path / "a.jpg"])[0]
 
 
 def test_missing_file_is_named(tmp_path):

@@ -127,6 +127,50 @@ def test_files_that_are_no_personal_models(prepared, tmp_path):
         Personalised.load(tmp_path / "odd")
 
 
+def resaved(path, change, checksum: bool) -> None:
+    """The file with other tensors or another description, and without its checksum, as of an earlier version."""
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    description = json.loads(metadata["pfedmoap"])
+    change(tensors, description)
+    kept = {"sha256": metadata["sha256"]} if checksum else {}
+    save_file(tensors, path, kept | {"pfedmoap": json.dumps(description)})
+
+
+def test_a_model_without_a_checksum_predicts_the_same(prepared, tmp_path):
+    personal = Personalised.of(prepared, 0)
+    personal.save(tmp_path / "model")
+    resaved(tmp_path / "model", lambda tensors, description: None, checksum=False)
+    image = prepared.imageset.test.images[0]
+    assert Personalised.load(tmp_path / "model").predict(image).probabilities == personal.predict(image).probabilities
+
+
+@pytest.mark.parametrize("change", [
+    lambda tensors, told: tensors["model/prompt"].add_(1e-4), lambda tensors, told: told["class_names"].reverse(),
+    lambda tensors, told: told["clip"].update(weights="other.pt")], ids=["a tensor", "the classes", "the weights"])
+def test_a_model_that_was_changed_is_refused(prepared, tmp_path, change):
+    Personalised.of(prepared, 0).save(tmp_path / "model")
+    resaved(tmp_path / "model", change, checksum=True)
+    with pytest.raises(UserError, match="model is no personal model .its checksum is wrong.: write one"):
+        Personalised.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("change", [
+    lambda tensors, told: tensors.pop("model/prompt"), lambda tensors, told: tensors.pop("lent/experts"),
+    lambda tensors, told: tensors.update({"model/prompt": torch.zeros(3)}),
+    lambda tensors, told: tensors.update({"lent/experts": torch.full((1, 4, 2), torch.nan)}),
+    lambda tensors, told: told.update(class_names="abc"), lambda tensors, told: told.update(class_names=[1]),
+    lambda tensors, told: told.update(class_names=[]), lambda tensors, told: told.pop("clip"),
+    lambda tensors, told: told["clip"].update(precision=None), lambda tensors, told: told["method"].update(heads="x"),
+    lambda tensors, told: told.update(method=[])])
+def test_what_cannot_be_a_model_is_refused_before_it_is_used(prepared, tmp_path, change):
+    Personalised.of(prepared, 0).save(tmp_path / "model")
+    resaved(tmp_path / "model", change, checksum=False)
+    with pytest.raises(UserError):
+        Personalised.load(tmp_path / "model")
+
+
 def test_clients_that_do_not_exist_and_methods_that_cannot_leave(prepared):
     with pytest.raises(UserError, match="There is no client 4: choose one from 0 to 3"):
         Personalised.of(prepared, 4)

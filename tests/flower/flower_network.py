@@ -32,10 +32,10 @@ class Network:
     def join(self, client):
         return join(self.links, self.host.invitation(client), self.folder / "clients", self.place)
 
-    def run(self, run, on_line=lambda line: None, timeout=TIMEOUT):
+    def run(self, run, on_line=lambda line: None, timeout=TIMEOUT, **options):
         lines = []
         record = self.host.run(run, self.links, lambda line: [lines.append(line), on_line(line)],
-                               round_timeout=timeout, patience=TIMEOUT)
+                               round_timeout=timeout, patience=TIMEOUT, **options)
         return record, lines
 
     def family(self, name):

@@ -120,7 +120,8 @@ def test_the_norm_is_judged_by_the_median_of_the_last_uploads_and_by_the_noise_o
 
 
 @pytest.mark.parametrize("changes", [
-    {"accuracy": 1.5}, {"accuracy": math.nan}, {"accuracy": None}, {"entropy": math.inf}, {"entropy": [1.0]},
+    {"accuracy": 1.5}, {"accuracy": 10**400}, {"entropy": -(10**400)}, {"accuracy": math.nan},
+    {"accuracy": None}, {"entropy": math.inf}, {"entropy": [1.0]},
     {"x" * 100: 1.0}, {"a b": 1.0}, {"": 1.0}, {"round": 2}])
 def test_a_broken_test_is_refused(changes):
     with pytest.raises(Refused):

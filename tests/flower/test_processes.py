@@ -10,12 +10,13 @@ import torch
 pytest.importorskip("flwr")
 
 from flower_network import CLIENTS  # noqa: E402
-from loop import METHODS, small  # noqa: E402
+from loop import METHODS, Loop, small  # noqa: E402
 
 from pfedmoap.experiments import prepare  # noqa: E402
 from pfedmoap.flower import join  # noqa: E402
 from pfedmoap.flower.keys import make_node_key  # noqa: E402
 from pfedmoap.flower.links import free_port  # noqa: E402
+from pfedmoap.protection import build_filter  # noqa: E402
 
 pytest_plugins = ["flower_network"]
 pytestmark = pytest.mark.flower
@@ -38,6 +39,18 @@ def test_processes_give_the_same_prompts_and_accuracies_as_one_process(network, 
         assert_kept(kept, federation.personal[client])
     if method.name == "pfedmoap":  # what identifies or unlocks anything is in no record
         assert str(network.folder) not in json.dumps(record) and "PRIVATE" not in json.dumps(record)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("median", 1.0), ("trimmed", 0.3)])
+def test_the_servers_filter_works_among_processes_as_it_does_in_one(network, tmp_path, name, limit):
+    run = small(METHODS[0], clients=CLIENTS, rounds=2, lr=0.003 if name == "median" else 0.004)
+    record, _ = network.run(run, filter=name, filter_limit=limit)
+    loop = Loop(tmp_path, run, chosen=build_filter(name, limit))
+    loop.run()
+    for entry, expected in zip(record["rounds"], loop.coordinator.federation.history, strict=True):
+        assert entry["accuracies"] == pytest.approx(expected.accuracies, abs=1e-6)
+        assert list(entry["losses"].values()) == pytest.approx(list(expected.losses.values()), abs=1e-5)
+    assert record["events"] == loop.coordinator.events
 
 
 def assert_kept(path, expected):

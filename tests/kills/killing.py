@@ -105,7 +105,7 @@ def kill_all(pid: int) -> None:
 def timeless(record):
     """A record without what the clock says."""
     rounds = [{name: value for name, value in entry.items() if name != "seconds"} for entry in record["rounds"]]
-    return json.dumps(record | {"rounds": rounds, "seconds": None}, sort_keys=True)
+    return json.dumps(record | {"rounds": rounds, "seconds": None, "sha256": None}, sort_keys=True)
 
 
 def _work(ready, work: Callable, *arguments) -> None:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from reporting import make_record
 
 from pfedmoap.experiments import Store, from_profile, run
 from pfedmoap.leakage import ledger, needs, price_grid, private_runs, sums_reading, sums_table
@@ -48,7 +49,7 @@ def test_the_price_is_paired_by_seed(tmp_path):
     for place, row in enumerate(grid.rows):
         for column in grid.columns:
             for seed, one in enumerate(grid.cells[row.title, column.title]):
-                store.put(one, {"accuracy": 0.9 + 0.05 * seed - 0.1 * place})
+                store.put(one, make_record(one, [0.9 + 0.05 * seed - 0.1 * place] * 2))
     found = price(grid, store).set_index(["experts", "data"])
     line = found.loc[grid.rows[1].title, "nature"]
     assert line["accuracy"] == pytest.approx(82.5) and line["std"] == pytest.approx(2.5)

@@ -50,7 +50,7 @@ def make_record(item, accuracies, **data) -> Record:
     """Two rounds: in the first everybody has half of the last round's accuracy and receives less."""
     rounds = [{
         "number": number, "selected": [0, 1], "losses": {"0": 2.0 / number, "1": 4.0 / number},
-        "accuracies": [share * value for value in accuracies], "accuracy": share * sum(accuracies) / 2,
+        "accuracies": [share * value for value in accuracies], "accuracy": share * sum(accuracies) / len(accuracies),
         "bytes_up": {"0": 1024, "1": 1024}, "bytes_down": {"0": down, "1": down}, "seconds": {"train": 1.0},
     } for number, share, down in ((1, 0.5, 1024), (2, 1.0, 3072))]
     last = rounds[-1]["accuracy"]

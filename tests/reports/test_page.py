@@ -186,6 +186,47 @@ def test_a_damaged_or_old_file_counts_as_missing(folders, content, why):
     assert first.state == collected.MISSING and why in first.why and first.figures == {}
 
 
+@pytest.mark.parametrize("facts", [
+    {"reading": "text"}, {"reading": [1]}, {"seeds": [None]}, {"seeds": [True]}, {"runs": "x"}, {"missing": []},
+    {"seconds_by_run": {"a": "x"}}, {"seconds_by_run": {"a": 10**400}}, {"versions": ["x"]}, {"table": []},
+    {"table": {"caption": "", "blocks": [{}]}}, {"commit": 7}, {"machines": None}], ids=str)
+def test_a_file_of_another_form_counts_as_missing(folders, facts):
+    change(folders[0], **facts)
+    first = page.collect("quick", *folders)[0]
+    assert first.state == collected.MISSING and "is damaged" in first.why
+    page.build("quick", *folders)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda block: block["cells"].pop(), lambda block: block["cells"][0].pop(), lambda block: block["bold"][0].pop(),
+    lambda block: block.update(kind="other"), lambda block: block["rows"].append("x"),
+    lambda block: block.pop("heading"),
+    lambda block: block["cells"][0].__setitem__(0, 7), lambda block: block.update(cells={})])
+def test_a_table_of_another_shape_counts_as_missing(folders, spoil):
+    table = json.loads((folders[0] / "table1.json").read_text())["table"]
+    spoil(table["blocks"][0])
+    change(folders[0], table=table)
+    assert "is damaged" in page.collect("quick", *folders)[0].why
+
+
+def test_tables_figures_and_verdicts_that_cannot_be_read_are_named(folders):
+    results, figures = folders
+    for path, content in ((results / "others.csv", b""), (results / "others.csv", b'a\n"x'),
+                          (results / "others.csv", "größe\n".encode("latin-1")), (results / "claims.json", b"[{}]"),
+                          (results / "claims.json", b"[" * 100_000), (figures / "others.png", b"<svg>")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path.name} (cannot be read|does not hold)"):
+            page.build("quick", *folders)
+        path.unlink()
+
+
+def test_names_of_files_are_escaped_in_markdown(folders):
+    (folders[0] / "a](b) <b>.csv").write_text("a\n1\n")
+    text = page.overview("quick", *folders)
+    assert r"[a\](b) &lt;b>.csv](a%5D%28b%29%20%3Cb%3E.csv)" in text
+
+
 def test_other_runs_than_the_grids_are_out_of_date(folders):
     change(folders[0], grid="0123456789abcdef")
     assert [entry.state for entry in page.collect("quick", *folders)] == [collected.OUTDATED, collected.MISSING]

@@ -11,7 +11,7 @@ from pfedmoap.errors import UserError
 from pfedmoap.experiments import Row, Store, table4
 from pfedmoap.methods import ClassMeans
 from pfedmoap.reports import captions, numbers, tables
-from pfedmoap.reports.layout import latex
+from pfedmoap.reports.layout import Block, Table, latex, markdown
 
 OURS = "pFedMoAP (λ = 0.5)"
 
@@ -203,6 +203,26 @@ def test_latex_is_a_tabular_with_every_line_complete(quick, paper):
 def test_latex_escapes():
     assert latex("a_b & 50 % of $x #1 {y}") == r"a\_b \& 50 \% of \$x \#1 \{y\}"
     assert latex("~ ^ \\ λ ± ×") == r"\textasciitilde{} \textasciicircum{} \textbackslash{} $\lambda$ $\pm$ $\times$"
+
+
+HOSTILE = "<script>x</script>\n\\input{a} [x](javascript:y) | z\x1b"
+
+
+def test_names_make_nothing_of_their_own_in_latex_markdown_and_html():
+    text = pd.DataFrame({HOSTILE: [HOSTILE, "1"]}, index=[HOSTILE, "b"])
+    made = Table(HOSTILE, (Block(HOSTILE, text, text.eq("1")),))
+    first, *lines = made.to_latex().splitlines()
+    assert first.startswith("% <script>x</script> \\input{a}") and lines[0] == r"\begin{tabular}{lc}"
+    assert "\\input" not in "".join(lines) and all(line.count("&") == 1 for line in lines if "script" in line
+                                                  and "multicolumn" not in line)
+    for shown in (made.to_markdown(), made._repr_html_()):
+        assert "<script>" not in shown and "[x](" not in made.to_markdown() and "\x1b" not in made.to_markdown()
+    assert all(line.replace(r"\|", "").count("|") == 3 for line in made.to_markdown().splitlines() if line[:1] == "|")
+
+
+def test_markdown_leaves_numbers_and_comparisons_as_they_are():
+    text = "p < 0.05, 84.0 ± 1.2 %, [95 %: 1 to 2], 2 * 3, a_b"
+    assert markdown(text) == text
 
 
 def test_html_is_escaped_and_bold(tmp_path):

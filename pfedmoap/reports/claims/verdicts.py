@@ -2,17 +2,20 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from pfedmoap.errors import UserError
 from pfedmoap.reports.claims.evidence import Evidence, NotRun
 from pfedmoap.reports.claims.judges import JUDGES, Finding
 from pfedmoap.reports.claims.ledger import Claim
-from pfedmoap.system import write_atomically
+from pfedmoap.system import read_json, write_atomically
 
 VERIFIED, FALSIFIED, INCONCLUSIVE, TOY, NOT_RUN = "verified", "falsified", "inconclusive", "toy", "not run"
 HERE = {True: "holds", False: "fails", None: "open"}
@@ -117,6 +120,25 @@ def write_verdicts(verdicts: Sequence[Verdict], folder: Path) -> Path:
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:
-    """What `write_verdicts` wrote; [] if there is no such file."""
+    """What `write_verdicts` wrote; [] if there is no such file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     path = Path(folder) / "claims.json"
-    return [Verdict(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+    try:
+        found = [Verdict(**entry) for entry in read_json(path)]
+        sound = all(_is_of(getattr(one, field.name), field.type) for one in found for field in fields(Verdict))
+    except FileNotFoundError:
+        return []
+    except (OSError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} does not hold verdicts: remove it; `pfedmoap verify` writes it again.")
+    return found
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; of numbers a finite one."""
+    return isinstance(value, kind) and not isinstance(value, bool) and (
+        not isinstance(value, int | float) or abs(value) <= sys.float_info.max)

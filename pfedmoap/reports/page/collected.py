@@ -1,6 +1,5 @@
 """What the folders of a profile hold about each table and figure of the paper, and whether it is up to date."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 from pfedmoap.experiments import GRIDS, Grid
 from pfedmoap.reports.captions import title_of
 from pfedmoap.reports.tables import fingerprint
+from pfedmoap.system import read_json
 
+KINDS = ("run", "published", "released", "controls", "classifiers", "tuned", "diagnosis")  # of blocks, in their order
 CURRENT, OUTDATED, MISSING = "up to date", "out of date", "missing"
 NEEDED = {"grid", "missing", "reading", "seconds_by_run", "table"}  # of a table's JSON file
 OPTIONS = {"smoke": " --profile smoke", "quick": "", "long": " --profile long",
@@ -76,14 +77,45 @@ def _entry(grid: Grid, results: Path, figures: Path) -> Entry:
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """A table's JSON file; if it cannot be used, nothing and why."""
     try:
-        facts = json.loads(path.read_text())
+        facts = read_json(path)
     except FileNotFoundError:
         return {}, "there is no file of its numbers"
     except (OSError, ValueError):
         return {}, "the file of its numbers cannot be read"
     if not isinstance(facts, dict) or not NEEDED <= facts.keys():
         return {}, "the file of its numbers was written by an earlier version of this package"
+    if not _has_form(facts):
+        return {}, "the file of its numbers is damaged"
     return facts, ""
+
+
+def _has_form(facts: dict[str, Any]) -> bool:
+    """Whether the file has what the page shows, in the form that `tables.write_table` gives it."""
+    texts = ("reading", "clip", "data", "devices", "machines")
+    try:
+        return (all(_are(str, facts.get(name, [])) for name in texts) and _are(int, facts.get("seeds", []))
+                and _are(str, facts["missing"].values())
+                and all(_are(str, versions.values()) for versions in facts.get("versions", []))
+                and _are(str, [facts["grid"], facts.get("commit", ""), facts["table"]["caption"]])
+                and _are(int, [facts.get("runs", 0)])
+                and all(type(each) in (int, float) and abs(each) < 1e12 for each in facts["seconds_by_run"].values())
+                and all(map(_is_block, facts["table"]["blocks"])))
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _is_block(block: dict[str, Any]) -> bool:
+    shape = [len(block["columns"])] * len(block["rows"])
+    kinds = {"cells": str, "bold": bool, "underlined": bool}
+    return (_are(str, [block["kind"], block["heading"], *block["columns"], *block["rows"]])
+            and block["kind"] in KINDS and bool(block["rows"])
+            and all(isinstance(block[name], list) and [len(row) for row in block[name]] == shape
+                    and all(isinstance(row, list) and _are(kind, row) for row in block[name])
+                    for name, kind in kinds.items()))
+
+
+def _are(kind: type, values: Iterable[Any]) -> bool:
+    return not isinstance(values, str) and all(type(value) is kind for value in values)
 
 
 def _figures(grid: Grid, folder: Path) -> dict[str, Path]:

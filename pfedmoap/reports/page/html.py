@@ -10,13 +10,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from pfedmoap.errors import refuse_unknown
+from pfedmoap.errors import UserError, refuse_unknown
 from pfedmoap.reports.claims import read_verdicts
-from pfedmoap.reports.page.collected import collect, others
+from pfedmoap.reports.page.collected import KINDS, collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, gaps, rests_on, totals
-from pfedmoap.system import PROFILES
+from pfedmoap.system import PROFILES, printable
 
-ORDER = ("run", "published", "released", "controls", "classifiers", "tuned", "diagnosis")  # of blocks
 UNDER = ("published", "difference", "released protocol", "difference, released protocol")  # lines under a method's own
 MOST_LINES = 60  # of a table that another notebook wrote
 COLORS = 256  # of a figure on the page, which makes it half as large and looks the same
@@ -33,7 +32,7 @@ def build(profile: str, results: Path, figures: Path) -> str:
     tables, pictures = others(results, figures)
     runs, seconds = totals(entries)
     environment = Environment(loader=PackageLoader("pfedmoap.reports.page", ""), autoescape=True, trim_blocks=True,
-                              lstrip_blocks=True, undefined=StrictUndefined)
+                              lstrip_blocks=True, undefined=StrictUndefined, finalize=_shown)
     environment.filters["glued"] = glued
     return environment.get_template("report.html.j2").render(
         profile=profile, what_it_is=WHAT_IT_IS[profile], entries=entries, runs=runs, seconds=seconds,
@@ -47,7 +46,7 @@ def build(profile: str, results: Path, figures: Path) -> str:
 def blocks(table: dict[str, Any]) -> list[dict[str, Any]]:
     """The blocks of a table (`Table.to_dict`) as the template wants them; columns are named where they change."""
     found, columns = [], None
-    for block in sorted(table["blocks"], key=lambda block: ORDER.index(block["kind"])):
+    for block in sorted(table["blocks"], key=lambda block: KINDS.index(block["kind"])):
         lines = zip(block["rows"], block["cells"], block["bold"], block["underlined"], strict=True)
         rows = [{"title": _title_in(block["kind"], title), "under": _under(title),
                  "cells": list(zip(*marked, strict=True))} for title, *marked in lines]
@@ -58,12 +57,20 @@ def blocks(table: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def picture(path: Path, shows: str) -> dict[str, Any]:
-    """A figure as a data URI, with its size in pixels and what it shows."""
+    """A figure as a data URI, with its size in pixels and what it shows.
+
+    Raises:
+        UserError: the file is no picture.
+    """
     content = BytesIO()
-    with Image.open(path) as image:
-        flat = Image.new("RGB", image.size, "white")
-        flat.paste(image.convert("RGB"), mask=image.convert("RGBA").getchannel("A"))
-        flat.quantize(COLORS, dither=Image.Dither.NONE).save(content, "png")
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            flat = Image.new("RGB", image.size, "white")
+            flat.paste(image.convert("RGB"), mask=image.convert("RGBA").getchannel("A"))
+    except Exception as error:  # a decoder raises whatever it likes
+        raise UserError(f"{path} cannot be read as a PNG picture ({error}): remove it, or run its notebook again"
+                        ) from error  # fmt: skip
+    flat.quantize(COLORS, dither=Image.Dither.NONE).save(content, "png")
     encoded = base64.b64encode(content.getvalue()).decode()
     return {"shows": shows, "source": f"data:image/png;base64,{encoded}",
             "width": flat.width, "height": flat.height}
@@ -72,6 +79,11 @@ def picture(path: Path, shows: str) -> dict[str, Any]:
 def glued(text: str) -> str:
     """The text with no line break before % and ±, nor around =."""
     return re.sub(r" (?=[%=±])|(?<=[=±]) ", "\N{NO-BREAK SPACE}", text)
+
+
+def _shown(value: Any) -> Any:
+    """What the template is given, without control characters; what it has made itself stays."""
+    return printable(value) if type(value) is str else value
 
 
 def _title_in(kind: str, title: str) -> str:
@@ -85,7 +97,11 @@ def _under(title: str) -> str:
 
 
 def _frame(path: Path) -> dict[str, Any]:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a table ({' '.join(str(error).split())}): remove it, or run its "
+                        f"notebook again") from error
     return {"title": _name(path), "columns": list(frame), "rows": frame.head(MOST_LINES).to_numpy().tolist(),
             "file": path.name, "more": max(0, len(frame) - MOST_LINES)}
 

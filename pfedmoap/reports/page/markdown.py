@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from tabulate import tabulate
 
 from pfedmoap.reports.claims import read_verdicts
-from pfedmoap.reports.layout import MARKDOWN, Block
+from pfedmoap.reports.layout import MARKDOWN, Block, markdown
 from pfedmoap.reports.page.collected import MISSING, Entry, collect, others
 from pfedmoap.reports.page.together import WHAT_IT_IS, duration, totals
 
@@ -38,12 +39,15 @@ def _section(entry: Entry, results: Path, figures: Path) -> list[str]:
     if entry.state == MISSING:
         return parts
     block = entry.facts["table"]["blocks"][0]
-    text, bold, underlined = (pd.DataFrame(block[name], block["rows"]) for name in ("cells", "bold", "underlined"))
+    rows = list(map(markdown, block["rows"]))
+    text, bold, underlined = (pd.DataFrame(block[name], rows) for name in ("cells", "bold", "underlined"))
+    text = text.map(markdown)
     cells = Block("", text, bold, underlined=underlined).marked(text, *MARKDOWN).reset_index().to_numpy().tolist()
     links = [f"[everything]({entry.name}.md)", f"[CSV]({entry.name}.csv)", f"[LaTeX]({entry.name}.tex)"]
-    links += [f"[{path.name}]({_relative(path, results)})" for path in entry.figures.values()]
-    table = tabulate(cells, ["", *block["columns"]], tablefmt="pipe", disable_numparse=True)
-    return [*parts, f"*{block['heading']}*", table, " ".join(entry.facts["reading"]), " · ".join(links)]
+    links += [_to_file(path, results) for path in entry.figures.values()]
+    table = tabulate(cells, ["", *map(markdown, block["columns"])], tablefmt="pipe", disable_numparse=True)
+    reading = markdown(" ".join(entry.facts["reading"]))
+    return [*parts, f"*{markdown(block['heading'])}*", table, reading, " · ".join(links)]
 
 
 def _claims(profile: str, results: Path) -> list[str]:
@@ -55,7 +59,7 @@ def _claims(profile: str, results: Path) -> list[str]:
               f"on stand-ins for them, whatever holds there.")
     parts = ["## Claims", judged]
     for by, title in (("paper", "The paper's"), ("kit", "This kit's")):
-        lines = [[one.says, one.shown, one.words, "" if one.p is None else f"{one.p:.2g}"]
+        lines = [[*map(markdown, (one.says, one.shown, one.words)), "" if one.p is None else f"{one.p:.2g}"]
                  for one in verdicts if one.by == by]
         parts.append(tabulate(lines, [title, "verdict", "found", "p"], tablefmt="pipe", disable_numparse=True))
     return parts
@@ -64,7 +68,7 @@ def _claims(profile: str, results: Path) -> list[str]:
 def _others(results: Path, figures: Path) -> list[str]:
     """Links to what the other notebooks wrote."""
     tables, pictures = others(results, figures)
-    links = [f"- [{path.name}]({_relative(path, results)})" for path in (*tables, *pictures)]
+    links = [f"- {_to_file(path, results)}" for path in (*tables, *pictures)]
     return ["## From the other notebooks", "\n".join(links)] if links else []
 
 
@@ -84,5 +88,5 @@ def _link(entry: Entry) -> str:
     return f"[{entry.title}](#{''.join(letter for letter in heading if letter.isalnum() or letter in '-_')})"
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+def _to_file(path: Path, folder: Path) -> str:
+    return f"[{markdown(path.name)}]({quote(Path(os.path.relpath(path, folder)).as_posix())})"
