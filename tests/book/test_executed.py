@@ -14,7 +14,7 @@ from pfedmoap.system.paths import results_dir
 
 NOTEBOOKS = executed.notebooks()
 REMEDY = "make notebooks, once `{}` has run"
-NOT_YET = {"03_paper_and_code", "04_what_prompts_tell"}  # no copy is committed
+NOT_YET = {"03_paper_and_code"}  # no copy is committed
 SHOWN = [path for path in NOTEBOOKS if path.stem not in NOT_YET]
 TABLES = [(name, path) for name in GRIDS for path in SHOWN if path.stem.startswith(f"{name}_")]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
