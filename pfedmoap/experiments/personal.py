@@ -25,7 +25,7 @@ from pfedmoap.experiments.tensor_files import read_tensors, write_tensors
 from pfedmoap.methods import Context, Method
 from pfedmoap.prompts import PromptEncoder, TextFeatures
 from pfedmoap.server import Tensors
-from pfedmoap.system import write_atomically
+from pfedmoap.system import is_plain, write_atomically
 
 MODEL, LENT = "model/", "lent/"  # how the two kinds of tensors are told apart in the file
 _log = logging.getLogger(__name__)
@@ -241,11 +241,12 @@ def _read(path: Path) -> tuple[Tensors, dict]:
         names, method, made_with = (description[name] for name in ("class_names", "method", "clip"))
         texts = [*names, method["name"], made_with["model"], made_with["fingerprint"], made_with["weights"] or ""]
         sound = (isinstance(names, list) and bool(names) and isinstance(method, dict)
-                 and all(isinstance(text, str) for text in texts) and made_with["precision"] in clips.DTYPES)
+                 and all(isinstance(text, str) and is_plain(text) for text in texts)
+                 and made_with["precision"] in clips.DTYPES and all(map(torch.is_floating_point, tensors.values())))
     except _MISFITS as error:
         raise _no_model(path, error) from error
     if not sound:
-        raise _no_model(path, "what it says of itself is incomplete")
+        raise _no_model(path, "it is incomplete, or holds what no model has")
     return tensors, description
 
 

@@ -161,6 +161,8 @@ def test_a_model_that_was_changed_is_refused(prepared, tmp_path, change):
     lambda tensors, told: tensors.update({"model/prompt": torch.zeros(3)}),
     lambda tensors, told: tensors.update({"lent/experts": torch.full((1, 4, 2), torch.nan)}),
     lambda tensors, told: told.update(class_names="abc"), lambda tensors, told: told.update(class_names=[1]),
+    lambda tensors, told: tensors.update({"model/prompt": tensors["model/prompt"].view(torch.int32)}),
+    lambda tensors, told: told["class_names"].__setitem__(0, "a\x00b"),
     lambda tensors, told: told.update(class_names=[]), lambda tensors, told: told.pop("clip"),
     lambda tensors, told: told["clip"].update(precision=None), lambda tensors, told: told["method"].update(heads="x"),
     lambda tensors, told: told.update(method=[])])
