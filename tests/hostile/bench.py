@@ -94,7 +94,7 @@ def examine(hostile: Hostile, at: Path, limit: float = LIMIT) -> Outcome:
     finally:
         shutil.rmtree(at, ignore_errors=True)
     lines = [line for line in complained.replace("\r", "\n").splitlines() if line.strip()]
-    said = lines[-1].replace(str(folder), "FOLDER") if lines else ""
+    said = lines[-1].replace(str(folder), "FOLDER").replace(str(at), "BESIDE") if lines else ""
     return Outcome(hostile.kind, hostile.name, came, STEERING.sub("?", said)[:200], fault)
 
 
