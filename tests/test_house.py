@@ -1,6 +1,7 @@
 """The house: which room may import which, that rooms are entered by their doors, and that the root is small."""
 
 import ast
+import collections
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +184,9 @@ def test_algorithm_1_fits_on_a_screen():
     lines = (PACKAGE / "federation.py").read_text().splitlines()[run_round.lineno - 1 : run_round.end_lineno]
     steps = [line.partition("  # ")[2].partition(".")[0] for line in lines if "  # " in line]
     assert len(lines) <= 30 and steps == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_no_two_test_modules_share_a_name():
+    """pytest imports every test file under its bare name: of two that share it, the second is an error, not a test."""
+    names = collections.Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
