@@ -21,7 +21,10 @@ from pfedmoap.randomness import generator
 from pfedmoap.released import PAPER, SWITCHES, Protocol, federation_for, mispaired, with_shuffled_names, word_prompt
 from pfedmoap.server import Tensors
 
-SMALL = {"d_gating": 16, "heads": 4, "experts": 2, "key_steps": 10, "probe_steps": 10}  # settings that suit the case
+SMALL = {  # settings that suit the case
+    "d_gating": 16, "heads": 4, "experts": 2, "key_steps": 10, "probe_steps": 10,
+    "threshold": 1e-5,  # at FedOTP's own 1e-3, a last digit may decide when a transport stops: a difference of 3e-4
+}
 POSITIONS = 4  # M, for methods that see image positions
 PROMPT = Claims(averaged=("prompt",))
 CLAIMS = {  # of methods by name, as their docstrings have it; not read off their code, which may be wrong
