@@ -134,6 +134,7 @@ def _details(one: Diagnosis) -> list[str]:
     if one.found:
         lines.append(f"{one.names}; {one.files}; fingerprint {one.fingerprint}")
         lines += [f"features of {line}" for line in one.cached]
+        lines += [f"a run has {one.suggested}"] if one.suggested else []
         lines += [f"problem: {problem}" for problem in one.problems[:MOST_PROBLEMS]]
     if len(one.problems) > MOST_PROBLEMS:
         lines.append(f"and {len(one.problems) - MOST_PROBLEMS} more problems (--json has them all)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pfedmoap.commands.open_command import RunCommand
-from pfedmoap.commands.shared import CacheDir, DataRoot, place, say, suggest
+from pfedmoap.commands.shared import CacheDir, DataRoot, place, say, suggest, warn_of_poor_match
 from pfedmoap.errors import PfedmoapError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def demo(
     build_filter(filter, filter_limit)  # refuses what makes no sense, before anything is started
     experiment = _experiment(dataset, method, seed, profile, context.obj, data_root, {"clients": 3, "rounds": 3})
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
+    warn_of_poor_match(experiment, where, progress=True)
     with _private(folder) as used:
         record = demonstrate(experiment, used, where, say, round_timeout=round_timeout, norm_limit=norm_limit,
                              filter=filter, filter_limit=filter_limit, patience=patience)

@@ -3,14 +3,25 @@
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pfedmoap.commands.shared import AsJson, CacheDir, DataRoot, Device, Jobs, SeedsPerBatch, place, say, suggest, what
-from pfedmoap.errors import PfedmoapError
+from pfedmoap.commands.shared import (
+    AsJson,
+    CacheDir,
+    DataRoot,
+    Device,
+    Jobs,
+    SeedsPerBatch,
+    place,
+    say,
+    suggest,
+    warn_of_poor_match,
+    what,
+)
 from pfedmoap.system import paths
 
 if TYPE_CHECKING:
@@ -70,7 +81,7 @@ def _records(
     experiments: Sequence["Experiment"], place: "Place", store: "Store", jobs: int, seeds_per_batch: int, force: bool
 ) -> list["Record"]:
     """Runs what the store lacks, after a look at weights and data that stops a mistake before anything is trained."""
-    from pfedmoap.experiments import clip_of, poor_match, run_all
+    from pfedmoap.experiments import clip_of, run_all
     from pfedmoap.experiments import run as run_one
 
     first = experiments[0]
@@ -81,9 +92,7 @@ def _records(
     stored = sum(store.get(experiment) is not None for experiment in experiments)
     if stored:
         say(f"{stored} of {len(experiments)} runs are already stored in {store.folder} (--force runs them again)")
-    with suppress(PfedmoapError):  # what stops the runs is left to them
-        if warning := poor_match(first, place, progress=stored < len(experiments)):
-            say(f"warning: {warning}")
+    warn_of_poor_match(first, place, progress=stored < len(experiments))
     if len(experiments) > 1:
         run_all(experiments, place, store=store, jobs=jobs or None, seeds_per_batch=seeds_per_batch or None,
                 progress=stored < len(experiments))

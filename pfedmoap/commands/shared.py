@@ -1,12 +1,17 @@
 """What several commands share: options, and lines on standard error."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pfedmoap.errors import PfedmoapError
 from pfedmoap.system import printable
+
+if TYPE_CHECKING:
+    from pfedmoap.experiments import Experiment, Place
 
 
 def say(message: str) -> None:
@@ -25,6 +30,15 @@ def suggest(dataset: str, data_root: Path | None, given: Mapping[str, Any]) -> d
     if settings:
         say(chosen_in_words(imageset, settings))
     return settings
+
+
+def warn_of_poor_match(experiment: "Experiment", place: "Place", progress: bool = False) -> None:
+    """Says so if this CLIP hardly knows the pictures; what stops the look is left to the run, which names it."""
+    from pfedmoap.experiments import poor_match
+
+    with suppress(PfedmoapError):
+        if warning := poor_match(experiment, place, progress):
+            say(f"warning: {warning}")
 
 
 def what(help: str, *names: str, **more: Any) -> Any:

@@ -39,6 +39,7 @@ class Diagnosis:
         cached: one line per backbone that features are cached for.
         published: the paper's zero-shot accuracy in percent.
         card: what is known about the set itself.
+        suggested: the settings that your own pictures suggest, in words.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Diagnosis:
     cached: tuple[str, ...] = ()
     published: float | None = None
     card: Card | None = None
+    suggested: str = ""
 
 
 def diagnose(

@@ -9,10 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "availability": ["first_reachable", "reachable"],
-        "datasets": [
-            "dataset_names", "download_dataset", "examine", "load_dataset", "published_zero_shot", "validation_draw",
-            "worth_examining",
-        ],
+        "datasets": ["dataset_names", "download_dataset", "load_dataset", "validation_draw"],
+        "diagnosis": ["examine", "published_zero_shot", "worth_examining"],
         "experiment": ["Experiment", "build_method"],
         "grid": ["Column", "Grid", "Row", "build_grid"],
         "paper_tables": [

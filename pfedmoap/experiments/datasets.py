@@ -3,33 +3,8 @@
 from pathlib import Path
 
 from pfedmoap import embedded
-from pfedmoap.data import (
-    FOLDERS,
-    HUB,
-    ON_DISK,
-    Diagnosis,
-    ImageSet,
-    diagnose,
-    download,
-    find_card,
-    load_from_disk,
-    load_from_hub,
-)
+from pfedmoap.data import FOLDERS, HUB, ON_DISK, ImageSet, download, load_from_disk, load_from_hub
 from pfedmoap.errors import UserError, refuse_unknown
-from pfedmoap.experiments.published import published_cells
-
-# Where the paper has the zero-shot accuracy of a set: table and column.
-PUBLISHED = {
-    "flowers102": ("table1", "Flowers102"),
-    "oxford_pets": ("table1", "OxfordPets"),
-    "food101": ("table1", "Food101"),
-    "caltech101": ("table1", "Caltech101"),
-    "dtd": ("table1", "DTD"),
-    "cifar10": ("table2", "CIFAR10"),
-    "cifar100": ("table2", "CIFAR100"),
-    "domainnet": ("table3", "Average"),
-    "office_caltech10": ("table4", "Average"),
-}
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -40,7 +15,8 @@ def dataset_names() -> tuple[str, ...]:
     return (*embedded.NAMES, *ON_DISK, FOLDERS)
 
 
-def _refuse_unknown(name: str) -> None:
+def refuse_unknown_dataset(name: str) -> None:
+    """Raises a UserError, which names the closest, unless `load_dataset` knows the name."""
     if not name.startswith(HUB):
         refuse_unknown([name], dataset_names(), "data set")
 
@@ -60,7 +36,7 @@ def load_dataset(name: str, root: str | Path | None = None) -> ImageSet:
     """
     if name.removesuffix(embedded.VALIDATION) in embedded.NAMES:
         return embedded.load(name)
-    _refuse_unknown(name)
+    refuse_unknown_dataset(name)
     return load_from_hub(name, root) if name.startswith(HUB) else load_from_disk(name, root)
 
 
@@ -83,48 +59,7 @@ def download_dataset(name: str, root: str | Path, progress: bool = True) -> str:
     Raises:
         UserError: there is nothing to download, the network or the disk fails, or a file is not what it should be.
     """
-    _refuse_unknown(name)
+    refuse_unknown_dataset(name)
     if name not in ON_DISK:
         raise UserError(f"{name} needs no download: its images come with the package, or are your own.")
     return download(name, root, progress)
-
-
-def examine(
-    name: str, root: str | Path | None, cache_dir: str | Path, every_file: bool = False, progress: bool = True
-) -> Diagnosis:
-    """Examines one data set.
-
-    Args:
-        name: one of `dataset_names()`, or `hf:...`.
-        root: the folder of the data sets on disk.
-        cache_dir: the feature cache.
-        every_file: open every image, not just a few; takes minutes for a large set.
-        progress: whether to show a bar while every image is opened.
-
-    Raises:
-        UserError: there is no data set of that name. Whatever is wrong with one is in the diagnosis.
-    """
-    _refuse_unknown(name)
-    score = published_zero_shot(name)
-    try:
-        imageset = load_dataset(name, root)
-    except UserError as error:
-        return Diagnosis(name, False, str(error), published=score, card=find_card(name))
-    return diagnose(imageset, cache_dir, every_file, progress, score)
-
-
-def worth_examining(root: str | Path | None) -> tuple[str, ...]:
-    """The embedded data sets and, with a root, those on disk; your own folders only by name."""
-    return embedded.NAMES + (tuple(ON_DISK) if root else ())
-
-
-def published_zero_shot(name: str) -> float | None:
-    """The paper's ZS-CLIP accuracy on a data set in percent, where it has one."""
-    if name not in PUBLISHED:
-        return None
-    table, column = PUBLISHED[name]
-    try:
-        rows = published_cells(table)
-    except UserError:  # the package without the project's folder
-        return None
-    return float(rows.loc[(rows["method"] == "ZS-CLIP") & (rows["dataset"] == column), "mean"].iloc[0])

@@ -60,6 +60,15 @@ def test_named_set_is_examined_and_shown(call, mine, tmp_path):
     assert (code, err) == (2, "error: A contact sheet shows one data set: give its name before --show.\n")
 
 
+def test_what_a_run_would_choose_for_ones_own_pictures_is_told(call, mine, tmp_path):
+    code, out, _ = call("data", "folders", "--data-root", mine)
+    assert code == 0 and "a run has chosen: --partition dirichlet --clients 2 --shots none, as nobody owns" in out
+    write_classes(tmp_path / "one", {"cat": 10})
+    code, out, _ = call("data", "folders", "--data-root", tmp_path / "one")
+    assert code == 1 and "problem: folders has fewer than 2 classes, too few for a federation: add some" in out
+    assert "chosen" not in call("data", "digits")[1]
+
+
 def test_card_is_shown_whether_the_set_is_there_or_not(call, tmp_path):
     code, out, _ = call("data", "imagenet_r")
     assert code == 1 and "imagenet_r: imagenet_r is read from disk" in out

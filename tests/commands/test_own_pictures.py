@@ -5,6 +5,7 @@ import json
 import pytest
 from layouts import write_classes
 
+from pfedmoap import flower
 from pfedmoap.commands.app import main
 
 SEVEN = dict.fromkeys(("cat", "dog", "owl", "bus", "car", "tea", "cup"), 5)
@@ -96,6 +97,22 @@ def test_a_clip_that_knows_nothing_of_the_pictures_is_told_once(call, tmp_path):
     (line,) = [line for line in err if line.startswith("warning: ")]
     assert "embedded_clip hardly knows these pictures" in line
     assert "--model ViT-B-32-quickgelu --weights openai, or --weights FILE" in line
+
+
+def test_a_federation_of_them_on_this_machine_is_told_before_anything_is_started(monkeypatch, capsys, tmp_path):
+    class Started(Exception):
+        pass
+
+    def demonstrate(*_, **__):
+        assert "warning: embedded_clip hardly knows these pictures" in capsys.readouterr().err
+        raise Started
+
+    monkeypatch.setitem(vars(flower), "require_flower", lambda: None)
+    monkeypatch.setitem(vars(flower), "demonstrate", demonstrate)
+    write_classes(tmp_path / "mine", SEVEN)
+    with pytest.raises(Started):
+        main(["federate", "demo", "--dataset", "folders", "--data-root", str(tmp_path / "mine"),
+              "--cache-dir", str(tmp_path / "cache"), "--folder", str(tmp_path / "federation")])
 
 
 def test_odd_files_are_counted_on_the_terminal(call, tmp_path):

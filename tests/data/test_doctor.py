@@ -23,11 +23,11 @@ from pfedmoap.data import (
 )
 from pfedmoap.data.sheets import NAME_HEIGHT, THUMBNAIL
 from pfedmoap.errors import UserError
-from pfedmoap.experiments import datasets, load_dataset, published_zero_shot, worth_examining
+from pfedmoap.experiments import diagnosis, load_dataset, published_zero_shot, worth_examining
 
 
 def examine(name, root, tmp_path, **settings):
-    return datasets.examine(name, root, tmp_path / "cache", progress=False, **settings)
+    return diagnosis.examine(name, root, tmp_path / "cache", progress=False, **settings)
 
 
 def test_healthy_folders(tmp_path):
@@ -152,9 +152,9 @@ def test_cached_features_are_those_of_this_content(tmp_path):
 
 
 def test_published_scores_are_there_for_all_nine():
-    scores = [published_zero_shot(name) for name in datasets.PUBLISHED]
+    scores = [published_zero_shot(name) for name in diagnosis.PUBLISHED]
     assert scores == [62.17, 84.47, 75.27, 85.14, 40.21, 53.46, 32.68, 9.81, 9.40]
-    assert list(datasets.PUBLISHED) == list(catalog.ON_DISK)[:9]
+    assert list(diagnosis.PUBLISHED) == list(catalog.ON_DISK)[:9]
     assert worth_examining(None) == embedded.NAMES and "folders" not in worth_examining("somewhere")
 
 
