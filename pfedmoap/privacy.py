@@ -52,12 +52,8 @@ class Privacy:
         """
         import dp_accounting  # takes more than a second, which runs without privacy need not wait for
 
-        if self.accounting == "upload" or uploads == 1 or self.epsilon == float("inf"):
-            return sensitivity * dp_accounting.get_sigma_gaussian(self.epsilon, self.delta)
-        return sensitivity * dp_accounting.calibrate_dp_mechanism(
-            dp_accounting.pld.PLDAccountant,
-            lambda noise: dp_accounting.SelfComposedDpEvent(dp_accounting.GaussianDpEvent(noise), uploads),
-            self.epsilon, self.delta)
+        count = uploads if self.accounting == "total" else 1  # as one of sqrt(count) times the reach
+        return sensitivity * count**0.5 * dp_accounting.get_sigma_gaussian(self.epsilon, self.delta)
 
 
 def sensitivity(steps: int, lr: float, clip: float, momentum: float) -> float:
