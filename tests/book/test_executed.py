@@ -14,9 +14,7 @@ from pfedmoap.system.paths import results_dir
 
 NOTEBOOKS = executed.notebooks()
 REMEDY = "make notebooks, once `{}` has run"
-NOT_YET = {"03_paper_and_code"}  # no copy is committed
-SHOWN = [path for path in NOTEBOOKS if path.stem not in NOT_YET]
-TABLES = [(name, path) for name in GRIDS for path in SHOWN if path.stem.startswith(f"{name}_")]
+TABLES = [(name, path) for name in GRIDS for path in NOTEBOOKS if path.stem.startswith(f"{name}_")]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
@@ -29,7 +27,7 @@ def shown(path, kind: str) -> str:
     return "".join(output.data.get(kind, "") for output in outputs(copy) if "data" in output)
 
 
-@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_copy_has_the_cells_of_the_notebook_and_what_they_gave(path):
     assert executed.find(path, [executed.COMMITTED]), REMEDY.format(executed.command(path))
     copy = nbformat.read(executed.COMMITTED / path.name, as_version=4)
@@ -49,7 +47,7 @@ def test_a_copys_numbers_are_the_committed_ones(name, path):
 
 
 def test_the_verdicts_in_the_copy_are_the_committed_ones():
-    (path,) = [path for path in SHOWN if path.stem == "05_claims"]
+    (path,) = [path for path in NOTEBOOKS if path.stem == "05_claims"]
     said = html.unescape(shown(path, "text/html"))
     verdicts = read_verdicts(results_dir(executed.profile_of(path)))
     judged = [one.words for one in verdicts if one.verdict != "not run"]
@@ -58,7 +56,7 @@ def test_the_verdicts_in_the_copy_are_the_committed_ones():
 
 def test_the_copies_are_small_together_and_none_is_left_over():
     copies = list(executed.COMMITTED.glob("*.ipynb"))
-    assert {path.stem for path in copies} == {path.stem for path in NOTEBOOKS} - NOT_YET, "make notebooks; mend NOT_YET"
+    assert {path.stem for path in copies} == {path.stem for path in NOTEBOOKS}, "make notebooks"
     assert sum(path.stat().st_size for path in copies) < 6_000_000
 
 
