@@ -118,7 +118,7 @@ class _Execution:
         sockets = Path(mkdtemp(dir=self.folder))
         arguments = self.job, {**os.environ, **self.environment}, sockets, theirs
         self.process = processes.Process(target=executing.main, args=arguments)
-        with _interrupts_later():
+        with _interrupts_later(), suppress(EOFError, ConnectionError):  # killed: what processes are forked from
             self.process.start()
         theirs.close()  # so that the process's end is the connection's end
 

@@ -154,18 +154,18 @@ def client(
       pfedmoap federate client client-0 --data-root DIR
     """
     from pfedmoap.experiments import Place
-    from pfedmoap.flower import EXECUTOR, Links, require_flower
+    from pfedmoap.flower import Links, require_flower
 
     require_flower()
-    from pfedmoap.flower import join
+    from pfedmoap.flower import Node
 
     where = Place(data_root and str(data_root), cache_dir and str(cache_dir))
     with Links(folder.absolute() / "links") as links:
-        name = join(links, folder, state or folder / "state", where)
-        say(f"{name} takes part until Ctrl-C; its log is {links.logs / f'{name}.log'}")
-        while not (lost := links.lost(name, EXECUTOR)):
+        node = Node(links, folder, state or folder / "state", where, say)
+        say(f"{node.name} takes part until Ctrl-C; its log is {links.logs / f'{node.name}.log'}")
+        while not (lost := node.lost()):
             time.sleep(0.5)
-        raise PfedmoapError(f"The node's {lost} ended; run the same again to take part. {links.tail(name)}")
+        raise PfedmoapError(f"The node's {lost} ended; run the same again to take part. {links.tail(node.name)}")
 
 
 def _experiment(

@@ -13,8 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "demo": ["demonstrate", "describe"],
         "hosting": ["Host"],
         "ingest": ["Incoming", "Ingest"],
-        "joining": ["join"],
-        "links": ["EXECUTOR", "Links", "require_flower"],
+        "joining": ["Node", "join"],
+        "links": ["Links", "require_flower"],
         "wire": ["Refused", "pack"],
     },
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pfedmoap.experiments import Experiment, Place, Record
 from pfedmoap.flower.hosting import Host
-from pfedmoap.flower.joining import join
+from pfedmoap.flower.joining import Node
 from pfedmoap.flower.links import Links
 
 
@@ -24,10 +24,11 @@ def demonstrate(
     with Links(folder / "links") as links:
         say(f"starting a server on {host.host}:{host.port} with TLS, and registering {experiment.clients} nodes' keys")
         host.start(links)
-        for client in range(experiment.clients):
-            join(links, host.invitation(client), folder / "clients", place)
+        nodes = [Node(links, host.invitation(client), folder / "clients", place, say)
+                 for client in range(experiment.clients)]
         say("starting the nodes; every message is answered by a new process, which takes seconds")
-        return host.run(experiment, links, lambda line: [say(text) for text in describe(line, experiment)], **options)
+        return host.run(experiment, links, lambda line: [say(text) for text in describe(line, experiment)],
+                        lambda: [node.lost() for node in nodes], **options)
 
 
 def describe(line: dict[str, Any], experiment: Experiment) -> list[str]:

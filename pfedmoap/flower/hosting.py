@@ -10,8 +10,8 @@ from typing import Any
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.experiments import Experiment, Place, Record, Store
 from pfedmoap.flower.ingest import NORM_LIMIT
-from pfedmoap.flower.keys import LOOPBACK, make_node_key, make_server_certificate
-from pfedmoap.flower.links import EXECUTOR, Links, free_port, wait_until_free
+from pfedmoap.flower.keys import make_node_key, make_server_certificate
+from pfedmoap.flower.links import EXECUTOR, LOOPBACK, Links, free_port, wait_until_free
 from pfedmoap.flower.settings import VARIABLE, ServerSettings
 from pfedmoap.system import PRIVATE_FILE, private_folder, write_atomically
 
@@ -89,12 +89,14 @@ class Host:
         self.roster = self._register(links, again)
 
     def run(
-        self, experiment: Experiment, links: Links, on_line: Callable[[dict[str, Any]], None], **options: Any
-    ) -> Record:
+        self, experiment: Experiment, links: Links, on_line: Callable[[dict[str, Any]], None],
+        meanwhile: Callable[[], object] = lambda: None, **options: Any,
+    ) -> Record:  # fmt: skip
         """Runs an experiment, from its checkpoint if there is one, and returns its record.
 
         Args:
             on_line: called with every line of progress: a round, or what went wrong.
+            meanwhile: called again and again.
             options: see `ServerSettings`.
 
         Raises:
@@ -104,7 +106,7 @@ class Host:
         ServerSettings(str(self.store.folder), str(self.progress), self.roster, self.place,
                        **{"norm_limit": NORM_LIMIT} | options).write(self.settings_file)
         links.call(["flwr", "run", str(self._app(experiment)), "own"])
-        for line in self._lines(links):
+        for line in self._lines(links, meanwhile):
             if "failed" in line:
                 raise PfedmoapError(line["failed"])
             if "finished" in line:
@@ -165,7 +167,7 @@ class Host:
             (package / f"{side}.py").write_text(f"from pfedmoap.flower import {side}_app\n\napp = {side}_app.app\n")
         return folder
 
-    def _lines(self, links: Links) -> Iterator[dict[str, Any]]:
+    def _lines(self, links: Links, meanwhile: Callable[[], object]) -> Iterator[dict[str, Any]]:
         """The lines of the progress file, as they come, for as long as the SuperLink and what it started run."""
         read = 0
         while True:
@@ -178,4 +180,5 @@ class Host:
             if lost:
                 raise PfedmoapError(f"The server's {lost} ended before the run did; what is finished is kept, run the "
                                     f"same again to go on. {links.tail(SUPERLINK)}")
+            meanwhile()
             time.sleep(0.2)

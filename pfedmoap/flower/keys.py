@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pfedmoap.flower.links import LOOPBACK
 from pfedmoap.system import PRIVATE_FILE, write_atomically
 
 DAYS = 365
-LOOPBACK = "127.0.0.1"
 
 
 def make_server_certificate(folder: Path, host: str = LOOPBACK) -> None:

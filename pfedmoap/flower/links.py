@@ -18,6 +18,7 @@ import psutil
 from pfedmoap.errors import PfedmoapError, UserError
 from pfedmoap.system import PRIVATE_FILE, private_folder
 
+LOOPBACK = "127.0.0.1"
 GRACE = 5.0  # seconds between asking a process to end and ending it
 PR_SET_PDEATHSIG = 1  # of Linux
 EXECUTOR = "flower-superexec"  # the program by which SuperLink and SuperNodes start apps
@@ -110,10 +111,10 @@ class Links:
                 return program
         return None
 
-    def tail(self, name: str) -> str:
+    def tail(self, name: str, letters: int = 800) -> str:
         """The end of a log."""
         path = self.logs / f"{name}.log"
-        return f"{path} ends with\n{path.read_text(errors='replace').strip()[-800:]}"
+        return f"{path} ends with\n{path.read_text(errors='replace').strip()[-letters:]}"
 
     def kill(self, name: str) -> None:
         """Ends a process and all that it started at once, as a power cut would."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import nbformat
@@ -122,6 +123,23 @@ def test_a_dead_kernel_is_replaced_once(folder, places):
     (outcome,) = run(folder, places, "table3").values()
     assert outcome.failure is None and outcome.restarted
     assert [path.name for path in outcome.written] == ["table1.png", "table1.csv"]
+
+
+def test_a_kill_of_what_notebooks_are_forked_from_costs_one_start(folder, places, monkeypatch):
+    read = forkserver.read_signed
+
+    def killed(pipe):  # before it has forked
+        os.kill(server, signal.SIGKILL)
+        monkeypatch.setattr(forkserver, "read_signed", read)
+        return read(pipe)
+
+    forkserver.ensure_running()
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr(forkserver, "read_signed", killed)
+    (outcome,) = run(folder, places, "table1").values()
+    assert outcome.failure is None and outcome.restarted
+    assert forkserver._forkserver._forkserver_pid != server
 
 
 @pytest.mark.parametrize("death, what", [("os._exit(9)", "its kernel was killed"),

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.flower import Links
+from pfedmoap.experiments import Place
+from pfedmoap.flower import Links, joining
 from pfedmoap.flower.links import free_port, wait_until_free
 from pfedmoap.system import write_atomically
 
@@ -102,6 +103,29 @@ def test_a_helper_that_ended_is_missed_though_its_process_goes_on(tmp_path):
         links.running["node"].kill()
         links.running["node"].wait()
         assert links.lost("node", "executor") == "node"
+
+
+@pytest.mark.parametrize("patience, starts", [(60.0, 3), (0.0, 1)])
+def test_a_node_whose_earlier_self_is_still_connected_starts_anew(patience, starts, monkeypatch, tmp_path):
+    """A server takes a node that was killed for connected for a minute, and refuses another one with its key."""
+    count = tmp_path / "count"
+    refused = (f"import pathlib, sys, time; path = pathlib.Path({str(count)!r}); number = len(path.read_text()) + 1; "
+               f"path.write_text('x' * number); number < 3 and sys.exit('[code: 2004] Failed to activate SuperNode.'); "
+               f"time.sleep(60)")
+    count.write_text("")
+    monkeypatch.setattr(joining, "PAUSE", 0.0)
+    monkeypatch.setattr(joining, "FOR_AT_MOST", patience)
+    monkeypatch.setattr(joining, "join", lambda links, *_: links.start("client-0", [sys.executable, "-c", refused])
+                        or "client-0")
+    said = []
+    with Links(tmp_path / "links") as links:
+        node = joining.Node(links, tmp_path, tmp_path, Place(), said.append)
+        until = time.monotonic() + 30
+        while not (lost := node.lost()) and len(count.read_text()) < 3 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert len(count.read_text()) == starts
+        assert (lost, len(said)) == ((None, 1) if patience else ("client-0", 0))
+        links.kill("client-0") if patience else None
 
 
 def test_a_port_is_waited_for_until_the_killed_server_has_left_it(monkeypatch):
