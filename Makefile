@@ -75,7 +75,7 @@ ray-check: $(INSTALLED) ## run the tests of reproduce --ray on a Ray of two work
 kill-check: $(INSTALLED) ## kill runs, grids, feature extractions and notebook batches at random moments; they go on
 	PFEDMOAP_KILLS=9 $(BIN)/python -m pytest -m 'kills or not kills' -rA tests/kills $(ARGS)
 
-soak: $(INSTALLED) ## kill commands of all kinds KILLS=40 times at moments of SEED=0, from outside; an hour; installs Flower
+soak: $(INSTALLED) ## kill commands of all kinds KILLS=40 times at moments of SEED=0, from outside; 15 minutes; installs Flower
 	$(FLOWER)
 	$(BIN)/python tests/soak/soak.py --kills $(KILLS) --seed $(SEED) $(ARGS)
 
