@@ -24,6 +24,7 @@ from pfedmoap.system import cores
 MOST_AT_ONCE = 3  # enough to keep the cores busy while kernels start and draw; each has worker processes in memory
 TIME_LIMITS = {"smoke": 10, "quick": 120, "long": 480}  # minutes
 STOP_SECONDS = 10
+START_PAUSES = 0.1, 0.2, 0.4, 0.8  # seconds before a process that did not start is started again
 START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
@@ -118,8 +119,8 @@ class _Execution:
         sockets = Path(mkdtemp(dir=self.folder))
         arguments = self.job, {**os.environ, **self.environment}, sockets, theirs
         self.process = processes.Process(target=executing.main, args=arguments)
-        with _interrupts_later(), suppress(EOFError, ConnectionError):  # killed: what processes are forked from
-            self.process.start()
+        with _interrupts_later():
+            _start(self.process)
         theirs.close()  # so that the process's end is the connection's end
 
     @property
@@ -163,6 +164,15 @@ class _Execution:
             except (UserError, OSError) as error:
                 failure = str(error)
         return Outcome(self.job, time.monotonic() - self.started, written, failure, restarted=self.restarted)
+
+
+def _start(process: multiprocessing.Process) -> None:
+    """Starts a process, also when the process that it is forked from was killed: then once that is noticed."""
+    for pause in START_PAUSES:
+        with suppress(EOFError, ConnectionError):
+            process.start()
+            return
+        time.sleep(pause)
 
 
 def _on_cpu(job: Job) -> bool:

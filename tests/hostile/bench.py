@@ -7,6 +7,7 @@ input is *refused*, with one sentence and an exit code, or *harmless*: the resul
 """
 
 import contextlib
+import faulthandler
 import hashlib
 import os
 import re
@@ -134,6 +135,7 @@ def _in_process(hostile: Hostile, folder: Path, limit: float) -> int | None:
         status = 70
         try:
             os.setpgid(0, 0)
+            faulthandler.disable()  # pytest's, which would show a planted weakness to whoever runs the tests
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             for name, number in (("printed", 1), ("complained", 2)):
                 os.dup2(os.open(folder.parent / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
