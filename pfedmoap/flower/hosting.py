@@ -105,6 +105,7 @@ class Host:
         self.progress.unlink(missing_ok=True)
         ServerSettings(str(self.store.folder), str(self.progress), self.roster, self.place,
                        **{"norm_limit": NORM_LIMIT} | options).write(self.settings_file)
+        links.overlook(SUPERLINK, APP_OF_SERVER)  # of the run before, which may still be ending
         links.call(["flwr", "run", str(self._app(experiment)), "own"])
         for line in self._lines(links, meanwhile):
             if "failed" in line:

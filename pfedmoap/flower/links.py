@@ -38,6 +38,7 @@ class Links:
         self.logs = private_folder(folder / "logs")
         self.running: dict[str, subprocess.Popen] = {}
         self._seen: set[tuple[str, str]] = set()
+        self._overlooked: set[psutil.Process] = set()
         self._on_sigterm: Any = None
 
     def __enter__(self) -> "Links":
@@ -103,13 +104,18 @@ class Links:
         """
         if self.running[name].poll() is not None:
             return name
-        running = set().union(*map(_words, _family(self.running[name])))
+        running = set().union(*map(_words, set(_family(self.running[name])) - self._overlooked))
         for program in programs:
             if program in running:
                 self._seen.add((name, program))
             elif (name, program) in self._seen:
                 return program
         return None
+
+    def overlook(self, name: str, program: str) -> None:
+        """Those of a program that a process has started until now are not missed in `lost`; later ones are."""
+        self._seen.discard((name, program))
+        self._overlooked |= {member for member in _family(self.running[name]) if program in _words(member)}
 
     def tail(self, name: str, letters: int = 800) -> str:
         """The end of a log."""

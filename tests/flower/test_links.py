@@ -8,13 +8,14 @@ import stat
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pfedmoap.errors import PfedmoapError, UserError
-from pfedmoap.experiments import Place
+from pfedmoap.experiments import Experiment, Place
 from pfedmoap.flower import Links, joining
 from pfedmoap.flower.links import free_port, wait_until_free
 from pfedmoap.system import write_atomically
@@ -108,11 +109,11 @@ def test_a_helper_that_ended_is_missed_though_its_process_goes_on(tmp_path):
 @pytest.mark.parametrize("patience, starts", [(60.0, 3), (0.0, 1)])
 def test_a_node_whose_earlier_self_is_still_connected_starts_anew(patience, starts, monkeypatch, tmp_path):
     """A server takes a node that was killed for connected for a minute, and refuses another one with its key."""
-    count = tmp_path / "count"
-    refused = (f"import pathlib, sys, time; path = pathlib.Path({str(count)!r}); number = len(path.read_text()) + 1; "
+    tally = tmp_path / "starts"
+    refused = (f"import pathlib, sys, time; path = pathlib.Path({str(tally)!r}); number = len(path.read_text()) + 1; "
                f"path.write_text('x' * number); number < 3 and sys.exit('[code: 2004] Failed to activate SuperNode.'); "
                f"time.sleep(60)")
-    count.write_text("")
+    tally.write_text("")
     monkeypatch.setattr(joining, "PAUSE", 0.0)
     monkeypatch.setattr(joining, "FOR_AT_MOST", patience)
     monkeypatch.setattr(joining, "join", lambda links, *_: links.start("client-0", [sys.executable, "-c", refused])
@@ -121,9 +122,9 @@ def test_a_node_whose_earlier_self_is_still_connected_starts_anew(patience, star
     with Links(tmp_path / "links") as links:
         node = joining.Node(links, tmp_path, tmp_path, Place(), said.append)
         until = time.monotonic() + 30
-        while not (lost := node.lost()) and len(count.read_text()) < 3 and time.monotonic() < until:
+        while not (lost := node.lost()) and len(tally.read_text()) < 3 and time.monotonic() < until:
             time.sleep(0.05)
-        assert len(count.read_text()) == starts
+        assert len(tally.read_text()) == starts
         assert (lost, len(said)) == ((None, 1) if patience else ("client-0", 0))
         links.kill("client-0") if patience else None
 
@@ -186,6 +187,45 @@ def test_runs_of_a_killed_server_are_stopped_and_finished_ones_left_alone(tmp_pa
 
     hosting.Host(1, tmp_path)._stop_earlier_runs(Links())
     assert stopped == ["2", "3", "5"]
+
+
+# A SuperLink that runs apps asked for: the first ends when the second is asked for, which takes a moment to start.
+SUPERLINK = """
+import pathlib, subprocess, sys, time
+folder, app = pathlib.Path(sys.argv[1]), None
+for number in (1, 2):
+    while not (folder / f"asked {number}").exists():
+        time.sleep(0.01)
+    if app:
+        app.kill()
+        app.wait()
+        time.sleep(1)
+    code = f"open('progress.jsonl', 'a').write('{{\\"round\\": {number}}}\\\\n'); import time; time.sleep(60)"
+    app = subprocess.Popen([sys.executable, "-c", code, "/bin/flwr-serverapp"], cwd=folder)
+time.sleep(60)
+"""
+
+
+def test_one_run_after_another_is_not_taken_for_lost_before_it_has_begun(tmp_path, monkeypatch):
+    hosting = pytest.importorskip("pfedmoap.flower.hosting", exc_type=ImportError)
+    host = hosting.Host(1, tmp_path / "server")
+    host.roster = {}
+    came, calls = [], count(1)
+
+    def on_line(line):
+        came.append(line)
+        if line["round"] == 1:
+            raise InterruptedError
+        psutil.Process(links.running[hosting.SUPERLINK].pid).children()[0].kill()
+
+    with Links(tmp_path / "links") as links:
+        monkeypatch.setattr(links, "call", lambda _: (host.folder / f"asked {next(calls)}").touch())
+        links.start(hosting.SUPERLINK, [sys.executable, "-c", SUPERLINK, str(host.folder)])
+        with pytest.raises(InterruptedError):
+            host.run(Experiment("nature"), links, on_line)
+        with pytest.raises(PfedmoapError, match="flwr-serverapp ended before the run did"):
+            host.run(Experiment("nature"), links, on_line)
+    assert came == [{"round": 1}, {"round": 2}]
 
 
 def test_a_kill_between_the_two_halves_of_a_key_makes_it_anew(tmp_path):
